@@ -1,0 +1,1 @@
+"""What an administrator can do: one function a verb, and the control socket."""

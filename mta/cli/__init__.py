@@ -1,0 +1,1 @@
+"""The mta command: a face of admin."""

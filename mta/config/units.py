@@ -1,0 +1,44 @@
+"""Sizes and durations as people write them: 25 MiB, 128K, 5d, 1h30m. Plain numbers are octets and seconds."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+_SIZE = re.compile(r"(\d+)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)", re.IGNORECASE)
+_SIZE_FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def parse_size(value: object) -> object:
+    """Octets from `25MiB`, `128K`, `1 GB` (all binary: a postmaster's MB is a MiB). Numbers pass. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    hit = _SIZE.fullmatch(value.strip())
+    if hit is None:
+        raise ValueError(f"{value!r} is no size; write a number of octets, or one with K, M or G: 25M")
+    return int(hit[1]) * _SIZE_FACTOR[hit[2].lower()]
+
+
+def parse_duration(value: object) -> object:
+    """Seconds from `300`, `5m`, `1h30m`, `5d`. Numbers pass. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip().replace(" ", "")
+    if text.isdigit():
+        return float(text)
+    total, end = 0.0, 0
+    for hit in _DURATION.finditer(text):
+        if hit.start() != end:
+            break
+        total, end = total + float(hit[1]) * _SECONDS[hit[2].lower()], hit.end()
+    if not text or end != len(text):
+        raise ValueError(f"{value!r} is no duration; write seconds, or 90s, 5m, 1h30m, 5d")
+    return total
+
+
+Octets = Annotated[int, BeforeValidator(parse_size)]
+Seconds = Annotated[float, BeforeValidator(parse_duration)]

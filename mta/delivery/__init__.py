@@ -1,0 +1,1 @@
+"""Delivery agents: the way out of the house."""

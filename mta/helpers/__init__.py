@@ -1,0 +1,1 @@
+"""Small privileged programs of the standard library alone."""

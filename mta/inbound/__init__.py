@@ -1,0 +1,1 @@
+"""Reception: listener, ESMTP factory, protocol adapter, session, submission fixes."""

@@ -1,0 +1,50 @@
+"""What became of one recipient in one attempt: a type, not a bool (RFC 3463 for the status codes).
+
+`Deferred` is what everything is that we do not understand (law 4). `uncertain` means: the peer may have taken the message
+although we did not hear it say so; a retry may make a second copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """In its mailbox here (final delivery), or handed to a program."""
+
+    code: int
+    status: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """Taken by the next hop. `dsn_capable`: the hop spoke DSN, so a success report is its duty (RFC 3461 section 5.2.2)."""
+
+    code: int
+    status: str
+    text: str
+    dsn_capable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Not now. `code` is 0 where no reply was heard (no connection, a time-out)."""
+
+    code: int
+    status: str
+    text: str
+    uncertain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Not ever, by a reply or rule that speaks of this recipient or message."""
+
+    code: int
+    status: str
+    text: str
+
+
+Outcome = Delivered | Relayed | Deferred | Failed

@@ -1,0 +1,1 @@
+"""Checks: one file each, every one `decide(facts, views) -> Decision`, without effects."""

@@ -1,0 +1,1 @@
+"""Which way an address goes: memory tables only, no DNS."""

@@ -1,0 +1,1 @@
+"""Who goes next, when again, and what an attempt settles."""

@@ -1,0 +1,1 @@
+"""Furniture for tests of ours and of others."""
