@@ -65,11 +65,13 @@ class Table(BaseModel):
 class Spool(Table):
     """[spool]: the queue on disk."""
 
-    path: Path = Field(Path("/var/spool/mta"), description="directory of the spool; needs a local file system")
-    shards: Annotated[int, Field(ge=1, le=256)] = Field(1, description="databases side by side; can grow, never shrink")
-    history: Seconds = Field(14 * 86400.0, description="how long finished messages stay findable (mta why)")
-    history_limit: Octets = Field(2 << 30, description="size of the history on disk; the oldest day goes first")
-    refusals_limit: Octets = Field(64 << 20, description="size of the file of refused sessions and recipients")
+    path: Path = Field(default=Path("/var/spool/mta"), description="directory of the spool; needs a local file system")
+    shards: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=1, description="databases side by side; can grow, never shrink"
+    )
+    history: Seconds = Field(default=14 * 86400.0, description="how long finished messages stay findable (mta why)")
+    history_limit: Octets = Field(default=2 << 30, description="size of the history on disk; the oldest day goes first")
+    refusals_limit: Octets = Field(default=64 << 20, description="size of the file of refused sessions and recipients")
 
 
 class CertificateName(Table):
@@ -83,11 +85,11 @@ class CertificateName(Table):
 class Tls(Table):
     """[tls]: the server's certificates."""
 
-    certificate: Path | None = Field(None, description="PEM file: certificate, then its chain")
-    private_key: Path | None = Field(None, description="PEM file, readable by nobody else")
-    minimum: Literal["TLSv1.2", "TLSv1.3"] = Field("TLSv1.2", description="lowest version taken from clients")
-    handshake_timeout: Seconds = Field(60.0, description="time for a handshake")
-    name: list[CertificateName] = Field([], description="further certificates by SNI name")
+    certificate: Path | None = Field(default=None, description="PEM file: certificate, then its chain")
+    private_key: Path | None = Field(default=None, description="PEM file, readable by nobody else")
+    minimum: Literal["TLSv1.2", "TLSv1.3"] = Field(default="TLSv1.2", description="lowest version taken from clients")
+    handshake_timeout: Seconds = Field(default=60.0, description="time for a handshake")
+    name: list[CertificateName] = Field(default=[], description="further certificates by SNI name")
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Tls:
@@ -102,13 +104,13 @@ class Listener(Table):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = Field(description="its name in logs and metrics")
     endpoints: list[str] = Field(min_length=1, description='Twisted endpoint strings: "tcp:25", "tcp6:25"')
     kind: Literal["mx", "submission"] = Field(description="mx: mail for our domains; submission: AUTH required")
-    tls: Literal["none", "starttls", "implicit"] = Field("starttls", description="how TLS begins")
-    auth: bool | None = Field(None, description="offer AUTH; default: only on submission")
-    size_limit: Octets | None = Field(None, description="largest message here; default: limits.message_size")
+    tls: Literal["none", "starttls", "implicit"] = Field(default="starttls", description="how TLS begins")
+    auth: bool | None = Field(default=None, description="offer AUTH; default: only on submission")
+    size_limit: Octets | None = Field(default=None, description="largest message here; default: limits.message_size")
     bare_newline: Literal["reject", "normalize"] = Field(
-        "reject", description="CR or LF alone in content: refuse the message, or make it CRLF / a space"
+        default="reject", description="CR or LF alone in content: refuse the message, or make it CRLF / a space"
     )
-    normalize_networks: list[Network] = Field([], description="clients for which bare newlines are normalized")
+    normalize_networks: list[Network] = Field(default=[], description="clients for which bare newlines are normalized")
 
 
 class UsersBackend(Table):
@@ -121,11 +123,13 @@ class UsersBackend(Table):
 class Auth(Table):
     """[auth]: who may log in, and how."""
 
-    mechanisms: list[str] = Field(["SCRAM-SHA-256", "PLAIN", "LOGIN"], description="SASL mechanisms, strongest first")
-    realm: str = Field("", description="appended to a login without a domain; default: hostname's domain")
-    backend: list[UsersBackend] = Field([], description="password stores, asked in order")
-    failures_per_session: Positive = Field(3, description="failed logins before the connection is closed")
-    cache_seconds: Seconds = Field(60.0, description="how long a proven password is remembered (by keyed hash)")
+    mechanisms: list[str] = Field(
+        default=["SCRAM-SHA-256", "PLAIN", "LOGIN"], description="SASL mechanisms, strongest first"
+    )
+    realm: str = Field(default="", description="appended to a login without a domain; default: hostname's domain")
+    backend: list[UsersBackend] = Field(default=[], description="password stores, asked in order")
+    failures_per_session: Positive = Field(default=3, description="failed logins before the connection is closed")
+    cache_seconds: Seconds = Field(default=60.0, description="how long a proven password is remembered (by keyed hash)")
 
     @field_validator("mechanisms")
     @classmethod
@@ -141,9 +145,9 @@ class Route(Table):
     """[[route]]: for which domains, who exists there, and the way out. The first that fits decides."""
 
     domains: list[RouteDomain] = Field(min_length=1, description='"example.org", ".example.org" (all below), or "*"')
-    recipients: str = Field("any", description='who exists: "any", "users", "passwd", "table:/path"')
+    recipients: str = Field(default="any", description='who exists: "any", "users", "passwd", "table:/path"')
     accept: Literal["all", "authorized"] | None = Field(
-        None,
+        default=None,
         description="from whom: everybody, or only who may relay; default: all for local deliveries of named domains, "
         'authorized for "*", smtp: and mx',
     )
@@ -162,62 +166,72 @@ class Route(Table):
 class Limits(Table):
     """[limits]: bounds against the hostile and the careless."""
 
-    message_size: Octets = Field(25 << 20, description="largest message in octets (SIZE)")
-    header_size: Octets = Field(1 << 20, description="largest header section")
-    header_fields: Positive = Field(2000, description="most header fields")
-    header_field_size: Octets = Field(100 << 10, description="largest header field")
-    command_line: Annotated[int, Field(ge=512)] = Field(2048, description="octets of a command line")
-    text_line: Annotated[int, Field(ge=998)] = Field(65535, description="octets of a text line taken by mx listeners")
-    submission_text_line: Annotated[int, Field(ge=998)] = Field(998, description="the same on submission listeners")
-    recipients: Annotated[int, Field(ge=100)] = Field(1000, description="recipients of a transaction")
-    messages: Positive = Field(1000, description="messages of a session")
-    hops: Positive = Field(50, description="Received fields before a message counts as looping")
-    connections: Positive = Field(2000, description="sessions at once")
-    connections_per_client: Positive = Field(50, description="sessions of one IPv4 address or IPv6 /64")
-    reserved_for_submission: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.1, description="share of connections that only submission listeners may use"
+    message_size: Octets = Field(default=25 << 20, description="largest message in octets (SIZE)")
+    header_size: Octets = Field(default=1 << 20, description="largest header section")
+    header_fields: Positive = Field(default=2000, description="most header fields")
+    header_field_size: Octets = Field(default=100 << 10, description="largest header field")
+    command_line: Annotated[int, Field(ge=512)] = Field(default=2048, description="octets of a command line")
+    text_line: Annotated[int, Field(ge=998)] = Field(
+        default=65535, description="octets of a text line taken by mx listeners"
     )
-    soft_errors: Positive = Field(10, description="errors of a session before each reply waits a second")
-    hard_errors: Positive = Field(20, description="errors of a session before it is closed")
-    junk_commands: Positive = Field(100, description="NOOP, VRFY, RSET ... without mail before they count as errors")
-    command_timeout: Seconds = Field(300.0, description="time for one command")
-    session_timeout: Seconds = Field(3600.0, description="time for a session")
-    stress_timeout: Seconds = Field(10.0, description="time for one command when connections run short")
-    data_rate: Annotated[int, Field(ge=0)] = Field(500, description="octets a second below which content is too slow")
+    submission_text_line: Annotated[int, Field(ge=998)] = Field(
+        default=998, description="the same on submission listeners"
+    )
+    recipients: Annotated[int, Field(ge=100)] = Field(default=1000, description="recipients of a transaction")
+    messages: Positive = Field(default=1000, description="messages of a session")
+    hops: Positive = Field(default=50, description="Received fields before a message counts as looping")
+    connections: Positive = Field(default=2000, description="sessions at once")
+    connections_per_client: Positive = Field(default=50, description="sessions of one IPv4 address or IPv6 /64")
+    reserved_for_submission: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="share of connections that only submission listeners may use"
+    )
+    soft_errors: Positive = Field(default=10, description="errors of a session before each reply waits a second")
+    hard_errors: Positive = Field(default=20, description="errors of a session before it is closed")
+    junk_commands: Positive = Field(
+        default=100, description="NOOP, VRFY, RSET ... without mail before they count as errors"
+    )
+    command_timeout: Seconds = Field(default=300.0, description="time for one command")
+    session_timeout: Seconds = Field(default=3600.0, description="time for a session")
+    stress_timeout: Seconds = Field(default=10.0, description="time for one command when connections run short")
+    data_rate: Annotated[int, Field(ge=0)] = Field(
+        default=500, description="octets a second below which content is too slow"
+    )
 
 
 class Queue(Table):
     """[queue]: retries and lifetimes."""
 
-    hold: bool = Field(False, description="hold all new mail until `mta queue release`")
-    lifetime: Seconds = Field(5 * 86400.0, description="a message older than this fails")
-    report_lifetime: Seconds = Field(2 * 86400.0, description="the same for reports (null reverse-path)")
-    retry_min: Seconds = Field(300.0, description="wait after the first deferral; doubles with each further one")
-    retry_max: Seconds = Field(4000.0, description="longest wait between attempts")
-    destination_concurrency: Positive = Field(20, description="connections at once to one destination")
+    hold: bool = Field(default=False, description="hold all new mail until `mta queue release`")
+    lifetime: Seconds = Field(default=5 * 86400.0, description="a message older than this fails")
+    report_lifetime: Seconds = Field(default=2 * 86400.0, description="the same for reports (null reverse-path)")
+    retry_min: Seconds = Field(
+        default=300.0, description="wait after the first deferral; doubles with each further one"
+    )
+    retry_max: Seconds = Field(default=4000.0, description="longest wait between attempts")
+    destination_concurrency: Positive = Field(default=20, description="connections at once to one destination")
 
 
 class Control(Table):
     """[control]: the administrator's door."""
 
-    socket: Path = Field(Path("/run/mta/mta.sock"), description="UNIX socket of `mta`; peers by uid")
+    socket: Path = Field(default=Path("/run/mta/mta.sock"), description="UNIX socket of `mta`; peers by uid")
     admins: list[int | str] = Field(
-        [], description="uids or user names that may use all verbs, beside root and mta's own"
+        default=[], description="uids or user names that may use all verbs, beside root and mta's own"
     )
 
 
 class Log(Table):
     """[log]: the event log, one line an event."""
 
-    path: Path | Literal["-"] = Field("-", description='file, or "-" for standard output (systemd\'s journal)')
-    format: Literal["text", "json"] = Field("text", description="text or JSON lines")
+    path: Path | Literal["-"] = Field(default="-", description='file, or "-" for standard output (systemd\'s journal)')
+    format: Literal["text", "json"] = Field(default="text", description="text or JSON lines")
 
 
 class Metrics(Table):
     """[metrics]: Prometheus."""
 
     endpoint: str = Field(
-        "", description='Twisted endpoint for HTTP, such as "tcp:9125:interface=127.0.0.1"; "" for none'
+        default="", description='Twisted endpoint for HTTP, such as "tcp:9125:interface=127.0.0.1"; "" for none'
     )
 
     @field_validator("endpoint")
@@ -233,9 +247,9 @@ class TestOnly(Table):
 
     __test__ = False  # for pytest: no test class
 
-    reply_before_commit: bool = Field(False, description="250 before the commit: acknowledged mail can be lost")
-    mx_port: Annotated[int, Field(ge=1, le=65535)] = Field(25, description="port of next hops found by MX")
-    allow_loopback_mx: bool = Field(False, description="let an MX point to loopback")
+    reply_before_commit: bool = Field(default=False, description="250 before the commit: acknowledged mail can be lost")
+    mx_port: Annotated[int, Field(ge=1, le=65535)] = Field(default=25, description="port of next hops found by MX")
+    allow_loopback_mx: bool = Field(default=False, description="let an MX point to loopback")
 
 
 class Configuration(Table):
@@ -244,19 +258,19 @@ class Configuration(Table):
     hostname: HostName = Field(description="this host's name in greetings, Received and EHLO")
     postmaster: Mailbox = Field(description="who answers for this host")
     relay_networks: list[Network] = Field(
-        [], description="clients that relay without AUTH; loopback too only when written here"
+        default=[], description="clients that relay without AUTH; loopback too only when written here"
     )
-    spool: Spool = Field(default_factory=Spool, description="the queue on disk")
-    tls: Tls = Field(default_factory=Tls, description="certificates")
+    spool: Spool = Field(default=Spool(), description="the queue on disk")
+    tls: Tls = Field(default=Tls(), description="certificates")
     listener: list[Listener] = Field(min_length=1, description="where clients connect")
-    auth: Auth = Field(default_factory=Auth, description="logins")
+    auth: Auth = Field(default=Auth(), description="logins")
     route: list[Route] = Field(min_length=1, description="the way out, first match decides")
-    limits: Limits = Field(default_factory=Limits, description="bounds")
-    queue: Queue = Field(default_factory=Queue, description="retries")
-    control: Control = Field(default_factory=Control, description="the control socket")
-    log: Log = Field(default_factory=Log, description="the event log")
-    metrics: Metrics = Field(default_factory=Metrics, description="Prometheus")
-    test_only: TestOnly = Field(default_factory=TestOnly, description="for tests")
+    limits: Limits = Field(default=Limits(), description="bounds")
+    queue: Queue = Field(default=Queue(), description="retries")
+    control: Control = Field(default=Control(), description="the control socket")
+    log: Log = Field(default=Log(), description="the event log")
+    metrics: Metrics = Field(default=Metrics(), description="Prometheus")
+    test_only: TestOnly = Field(default=TestOnly(), description="for tests")
 
     def may_relay(self, client_ip: str) -> bool:
         """Is this (normalised) peer in relay_networks?"""
