@@ -1,0 +1,752 @@
+"""The server's side of an SMTP session, without I/O: octets in, events out, answers in, octets out (RFC 5321).
+
+    engine.receive(octets)
+    while (event := engine.next_event()) not in (NEED_DATA, WAITING): ...engine.answer(event.ticket, reply)...
+    transport.write(engine.data_to_send())
+
+The laws it keeps: a command is not looked at before the last one is answered (law 8); one function ends a transaction (law
+10); commands and content that come before they may (behind STARTTLS, before 354) close the session; the same octets cut
+anywhere give the same events. It knows no clock, no policy and no password.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections import deque
+from collections.abc import Callable
+
+from mta.mail import reply
+from mta.mail.address import AddressError, parse_path
+from mta.mail.reply import Reply
+from mta.smtp import events, states
+from mta.smtp.content import ChunkReader, ContentFacts, DotReader
+from mta.smtp.events import NEED_DATA, WAITING, Event, Pause
+from mta.smtp.extensions import ServerProfile, offered_extensions
+from mta.smtp.parameters import (
+    NO_MAIL_PARAMETERS,
+    NO_RCPT_PARAMETERS,
+    ParameterError,
+    declares_smtputf8,
+    parse_mail_parameters,
+    parse_rcpt_parameters,
+)
+from mta.smtp.states import Mode, State
+
+INPUT_BOUND_OCTETS = 64 * 1024  # the adapter pauses reading only beyond it (law 8)
+CHUNK_SIZE_DIGITS = 19
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_CHUNK = re.compile(r"(\d{1,19})(?: (LAST))?", re.IGNORECASE)
+_NO_TICKET = 0
+
+
+class ServerEngine:
+    """One session. `mechanisms` are the SASL mechanisms offered now; the adapter sets them when the TLS state changes."""
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_dots",
+        "_esmtp",
+        "_events",
+        "_facts",
+        "_junk",
+        "_last",
+        "_messages",
+        "_mode",
+        "_offset",
+        "_out",
+        "_penalty",
+        "_pending",
+        "_pending_octets",
+        "_recipients",
+        "_settle",
+        "_state",
+        "_swallow",
+        "_ticket",
+        "_tickets",
+        "_utf8",
+        "_window",
+        "authenticated",
+        "errors",
+        "hello",
+        "mechanisms",
+        "normalize",
+        "over_tls",
+        "profile",
+    )  # fmt: skip
+
+    def __init__(self, profile: ServerProfile, *, over_tls: bool = False, normalize: bool | None = None) -> None:
+        self.profile = profile
+        self.normalize = profile.normalize if normalize is None else normalize
+        self.over_tls = over_tls
+        self.mechanisms: tuple[str, ...] = ()
+        self.authenticated = False
+        self.hello = ""
+        self.errors = 0
+        self._esmtp = False
+        self._state = State.START
+        self._mode = Mode.LINE
+        self._buffer = b""
+        self._offset = 0
+        self._pending: list[bytes] = []
+        self._pending_octets = 0
+        self._out: list[bytes] = []
+        self._events: deque[Event] = deque()
+        self._ticket = _NO_TICKET  # the one that is open
+        self._tickets = 0
+        self._settle: Callable[[Reply], None] | None = None  # what the open ticket's answer does
+        self._penalty: Reply | None = None
+        self._utf8 = False
+        self._recipients = 0
+        self._messages = 0
+        self._junk = 0
+        self._swallow = False  # the rest of an overlong line, or of refused content, is dropped
+        self._dots: DotReader | None = None
+        self._chunks: ChunkReader | None = None
+        self._last = False
+        self._facts: ContentFacts | None = None
+        self._window = profile.content_window
+
+    # --- the adapter's side ---------------------------------------------------------------------------------------
+
+    def greet(self, answer: Reply) -> None:
+        """The 220, or a 421/554 that closes."""
+        self._out.append(answer.wire)
+        if not answer.positive:
+            self._close("refused at connect")
+        elif self.buffered:
+            self._refuse_and_close(reply.PIPELINED_TOO_EARLY, "talked before the greeting")
+
+    def receive(self, octets: bytes) -> None:
+        if self._mode is not Mode.CLOSED:
+            self._pending.append(octets)
+            self._pending_octets += len(octets)
+
+    @property
+    def buffered(self) -> int:
+        """Octets received and not yet looked at; past INPUT_BOUND_OCTETS stop reading."""
+        return self._pending_octets + len(self._buffer) - self._offset
+
+    def data_to_send(self) -> bytes:
+        out = self._out
+        if not out:
+            return b""
+        octets = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return octets
+
+    @property
+    def mode(self) -> Mode:
+        return self._mode
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._state in {State.MAIL, State.RCPT, State.CHUNKING, State.BROKEN}
+
+    def grant(self, octets: int) -> None:
+        """Widen the window of content by so many octets: what was given on has been dealt with."""
+        self._window += octets
+
+    def next_event(self) -> Event | Pause:
+        """The next event, NEED_DATA, or WAITING. Flat: 20,000 pipelined commands are 20,000 turns of this loop."""
+        while True:
+            if self._events:
+                return self._events.popleft()
+            if self._ticket:
+                return WAITING
+            mode = self._mode
+            if mode is Mode.LINE or mode is Mode.SASL:
+                if not self._take_line():
+                    return NEED_DATA
+            elif mode is Mode.CONTENT or mode is Mode.CHUNK:
+                if self._window <= 0:
+                    return WAITING
+                if not (self._take_content() if mode is Mode.CONTENT else self._take_chunk()):
+                    return NEED_DATA
+            else:
+                return WAITING
+
+    def answer(self, ticket: int, answer: Reply | tuple[Reply, ...]) -> None:
+        """Reply to an event. A tuple answers an LMTP ContentEnd: one reply for each accepted recipient (RFC 2033)."""
+        settle = self._spend(ticket)
+        if isinstance(answer, tuple):
+            self._out.extend(each.wire for each in answer)
+            self._finish_content(any(each.positive for each in answer))
+        else:
+            settle(answer)
+
+    def challenge(self, ticket: int, data: bytes) -> None:
+        """Go on with a SASL exchange (334)."""
+        self._spend(ticket)
+        self._out.append(b"334 " + base64.b64encode(data) + b"\r\n")
+        self._mode = Mode.SASL
+
+    def tls_started(self) -> None:
+        """The handshake is done: the session begins anew (RFC 3207 section 4.2)."""
+        self.over_tls = True
+        self.authenticated = False
+        self.hello, self._esmtp = "", False
+        self._pending.clear()
+        self._pending_octets = 0
+        self._buffer, self._offset = b"", 0
+        self._end_transaction()
+        self._state, self._mode = State.START, Mode.LINE
+
+    def close(self, answer: Reply, reason: str) -> None:
+        """End the session from outside: a time-out, the shutdown. Whatever ticket is open is void."""
+        if self._mode is Mode.CLOSED:
+            return
+        self._ticket, self._settle = _NO_TICKET, None
+        if self._mode is not Mode.HANDSHAKE:
+            self._out.append(answer.wire)
+        self._close(reason)
+
+    # --- tickets and replies --------------------------------------------------------------------------------------
+
+    def _open(self, settle: Callable[[Reply], None]) -> int:
+        self._tickets += 1
+        self._ticket = self._tickets
+        self._settle = settle
+        return self._ticket
+
+    def _spend(self, ticket: int) -> Callable[[Reply], None]:
+        settle = self._settle
+        if ticket != self._ticket or settle is None:
+            raise ValueError(f"ticket {ticket} is not open")
+        self._ticket, self._settle = _NO_TICKET, None
+        return settle
+
+    def _say(self, answer: Reply) -> None:
+        """Every reply but content's LMTP ones goes out here: errors are counted, punished, and end the session."""
+        if answer.code < 400:
+            self._out.append(answer.wire)
+            return
+        self.errors += 1
+        if answer.code == 421:
+            self._out.append(answer.wire)
+            self._close("refused with 421")
+        elif self.errors >= self.profile.hard_errors:
+            self._out.append(answer.wire)
+            self._refuse_and_close(reply.TOO_MANY_ERRORS, "too many errors")
+        elif self.errors > self.profile.soft_errors:
+            self._events.append(events.Penalty(self._open(self._after_penalty), answer))
+        else:
+            self._out.append(answer.wire)
+
+    def _after_penalty(self, answer: Reply) -> None:
+        self._out.append(answer.wire)
+
+    def _refuse(self, answer: Reply, line: bytes) -> None:
+        """A refusal that is the engine's own."""
+        self._events.append(events.Refused(answer, line))
+        self._say(answer)
+
+    def _refuse_and_close(self, answer: Reply, reason: str) -> None:
+        self._out.append(answer.wire)
+        self._close(reason)
+
+    def _close(self, reason: str) -> None:
+        self._end_transaction()
+        self._mode = Mode.CLOSED
+        self._pending.clear()
+        self._pending_octets = 0
+        self._buffer, self._offset = b"", 0
+        self._events.append(events.Close(reason))
+
+    def _end_transaction(self) -> None:
+        """The one reset (law 10), called on every exit from a transaction."""
+        if self._state in _WITHIN:
+            self._events.append(events.TransactionEnded())
+            self._state = State.READY
+        self._recipients = 0
+        self._dots = self._chunks = self._facts = None
+        self._last = self._swallow = False
+        self._window = self.profile.content_window
+
+    # --- lines ----------------------------------------------------------------------------------------------------
+
+    def _gather(self) -> None:
+        """Join what came in to one buffer, without the part that is done with."""
+        rest = self._buffer[self._offset :] if self._offset < len(self._buffer) else b""
+        if rest:
+            self._pending.insert(0, rest)
+        self._buffer = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+        self._offset = 0
+        self._pending.clear()
+        self._pending_octets = 0
+
+    def _take_line(self) -> bool:
+        """Deal with one line; False when there is none."""
+        if self._state is State.START and not self.over_tls and self._is_tls_hello():
+            self._refuse_and_close(reply.TLS_HELLO_ON_CLEAR, "TLS on a clear-text port")
+            return True
+        end = self._buffer.find(b"\n", self._offset)
+        if end < 0:
+            if not self._pending:
+                return False
+            self._gather()
+            end = self._buffer.find(b"\n")
+            if end < 0:
+                return self._take_part_of_line()
+        line = self._buffer[self._offset : end]
+        self._offset = end + 1
+        if self._swallow:
+            self._swallow = False
+            self._refuse_long_line()
+        elif line.endswith(b"\r"):
+            self._take_whole_line(line[:-1])
+        else:
+            self._refuse(reply.BAD_OCTETS, line)  # RFC 5321 section 2.3.8: LF alone ends no line
+        return True
+
+    def _line_limit(self) -> int:
+        profile = self.profile
+        if self._mode is Mode.SASL:
+            return profile.auth_line_limit
+        start = self._buffer[self._offset : self._offset + 5].upper()
+        return profile.command_line_limit + (profile.auth_line_limit if start == b"AUTH " else 0)
+
+    def _take_part_of_line(self) -> bool:
+        """No LF yet. Past the limit the rest of the line is dropped as it comes; one reply when it ends."""
+        if self._swallow or len(self._buffer) - self._offset > self._line_limit() + 2:
+            self._swallow = True
+            self._buffer, self._offset = b"", 0
+        return False
+
+    def _is_tls_hello(self) -> bool:
+        first = (
+            self._pending[0] if self._pending and self._offset >= len(self._buffer) else self._buffer[self._offset :]
+        )
+        return first[:2] == b"\x16\x03"  # RFC 8446 section 5.1: a handshake record
+
+    def _refuse_long_line(self) -> None:
+        if self._mode is Mode.SASL:
+            self._abort_auth(reply.AUTH_LINE_TOO_LONG)
+        else:
+            self._refuse(reply.LINE_TOO_LONG, b"")
+
+    def _take_whole_line(self, line: bytes) -> None:
+        if self._mode is Mode.SASL:
+            if len(line) > self.profile.auth_line_limit:
+                self._abort_auth(reply.AUTH_LINE_TOO_LONG)
+            else:
+                self._take_sasl(line)
+            return
+        if len(line) > self.profile.command_line_limit and (
+            line[:5].upper() != b"AUTH " or len(line) > self.profile.command_line_limit + self.profile.auth_line_limit
+        ):
+            self._refuse(reply.LINE_TOO_LONG, b"")
+            return
+        if _CONTROL.search(line):
+            self._refuse(reply.BAD_OCTETS, line)
+            return
+        self._take_command(line)
+
+    def _take_command(self, line: bytes) -> None:
+        verb, _, argument = line.partition(b" ")
+        take = _COMMANDS.get(verb)
+        if take is None:
+            verb = verb.upper()
+            take = _COMMANDS.get(verb)
+            if take is None:
+                self._take_unknown(verb, line)
+                return
+        if self._state is not State.START and not self._esmtp and self.buffered and verb != b"QUIT":
+            # RFC 2920: nobody pipelines to a server that did not announce it
+            self._refuse_and_close(reply.PIPELINED_TOO_EARLY, "pipelined without EHLO")
+            return
+        if verb in states.JUNK:
+            self._junk += 1
+            if self._junk > self.profile.junk_limit:
+                self.errors += 1
+                if self.errors >= self.profile.hard_errors:
+                    self._refuse_and_close(reply.TOO_MANY_ERRORS, "too many commands without mail")
+                    return
+        refusal = states.REFUSALS[self._state].get(verb)
+        if refusal is not None:
+            if verb == b"BDAT":
+                self._swallow_chunk(argument, refusal, line)
+            else:
+                self._refuse(refusal, line)
+            return
+        try:
+            text = argument.decode("ascii")
+        except UnicodeDecodeError:
+            try:
+                text = argument.decode("utf-8")
+            except UnicodeDecodeError:
+                self._refuse(reply.BAD_OCTETS, line)
+                return
+        take(self, text, line)
+
+    def _take_unknown(self, verb: bytes, line: bytes) -> None:
+        if verb in states.FOREIGN:
+            self._refuse_and_close(reply.NOT_SMTP, "another protocol")
+        else:
+            self._refuse(reply.UNKNOWN_COMMAND, line)
+
+    # --- commands -------------------------------------------------------------------------------------------------
+
+    def _helo(self, text: str, line: bytes) -> None:
+        verb = line[:4].upper().decode("ascii")
+        name = text.strip()
+        if not name or (verb == "LHLO") != self.profile.lmtp:
+            self._refuse(reply.BAD_SYNTAX if not name else reply.UNKNOWN_COMMAND, line)
+            return
+        if self.buffered and self._state is State.START:
+            # RFC 2920 section 3.1: EHLO is the last of a group; what follows was sent blind
+            self._refuse_and_close(reply.PIPELINED_TOO_EARLY, "pipelined before the answer to the hello")
+            return
+
+        def settle(answer: Reply) -> None:
+            if answer.positive:
+                self._end_transaction()
+                self._state = State.READY
+                self.hello, self._esmtp = name, verb != "HELO"
+            self._say(answer)
+
+        self._events.append(events.Hello(self._open(settle), verb, name))
+
+    def _mail(self, text: str, line: bytes) -> None:
+        path = self._path_of(text, "FROM:")
+        if path is None:
+            self._refuse(reply.BAD_SYNTAX, line)
+            return
+        if self._messages >= self.profile.messages_limit:
+            self._refuse_and_close(reply.TOO_MANY_MESSAGES, "too many messages")
+            return
+        parameters = NO_MAIL_PARAMETERS
+        try:
+            if path[-1] == ">":
+                reverse_path, rest = parse_path(path)
+            else:
+                reverse_path, rest = parse_path(path, utf8=declares_smtputf8(path))
+            if rest:
+                offered = offered_extensions(self.profile, self.over_tls, self.mechanisms)
+                parameters = parse_mail_parameters(rest, over_tls=self.over_tls, offered=offered)
+        except AddressError as error:
+            self._refuse(_bad_path("5.1.7", error, path), line)
+            return
+        except ParameterError as error:
+            self._refuse(error.reply, line)
+            return
+        if parameters.size > self.profile.size_limit:
+            self._refuse(reply.MESSAGE_TOO_BIG, line)  # RFC 1870 section 6.1
+            return
+        self._utf8 = parameters.smtputf8
+        self._events.append(events.Mail(self._open(self._after_mail), reverse_path, parameters))
+
+    def _after_mail(self, answer: Reply) -> None:
+        if answer.positive:
+            self._state = State.MAIL
+        self._say(answer)
+
+    def _rcpt(self, text: str, line: bytes) -> None:
+        path = self._path_of(text, "TO:")
+        if path is None:
+            self._refuse(reply.BAD_SYNTAX, line)
+            return
+        parameters = NO_RCPT_PARAMETERS
+        try:
+            address, rest = parse_path(path, utf8=True)
+            if rest:
+                parameters = parse_rcpt_parameters(rest)
+        except AddressError as error:
+            self._refuse(_bad_path("5.1.3", error, path), line)
+            return
+        except ParameterError as error:
+            self._refuse(error.reply, line)
+            return
+        if not self._utf8 and not path.isascii():
+            self._refuse(reply.NON_ASCII_NEEDS_SMTPUTF8, line)
+            return
+        if not address:
+            self._refuse(Reply(501, "5.1.3", "The null path is no recipient"), line)
+            return
+        if self._recipients >= self.profile.recipients_limit:
+            self._refuse(reply.TOO_MANY_RECIPIENTS, line)
+            return
+        original = path[1 : len(path) - len(rest) - 1]
+        self._events.append(events.Rcpt(self._open(self._after_rcpt), address, original, parameters))
+
+    def _after_rcpt(self, answer: Reply) -> None:
+        if answer.positive:
+            self._recipients += 1
+            self._state = State.RCPT
+        self._say(answer)
+
+    def _path_of(self, text: str, keyword: str) -> str | None:
+        """What follows FROM: or TO:, a space forgiven (many clients put one there)."""
+        if text[: len(keyword)] != keyword and text[: len(keyword)].upper() != keyword:
+            return None
+        path = text[len(keyword) :].strip(" ")
+        return path or None
+
+    def _data(self, text: str, line: bytes) -> None:
+        if text:
+            self._refuse(reply.BAD_SYNTAX, line)
+            return
+        if self.buffered:
+            self._refuse_and_close(reply.PIPELINED_TOO_EARLY, "content before 354")
+            return
+        self._events.append(events.Data(self._open(self._after_data), chunked=False))
+
+    def _after_data(self, answer: Reply) -> None:
+        if answer.code == 354:
+            if self.buffered:
+                self._refuse_and_close(reply.PIPELINED_TOO_EARLY, "content before 354")
+                return
+            self._dots = DotReader()
+            self._facts = self._new_facts()
+            self._mode = Mode.CONTENT
+            self._out.append(answer.wire)
+        else:
+            self._end_transaction()
+            self._say(answer)
+
+    def _new_facts(self) -> ContentFacts:
+        return ContentFacts(self.profile.size_limit, self.profile.text_line_limit, self.normalize)
+
+    def _rset(self, text: str, line: bytes) -> None:
+        if text:
+            self._refuse(reply.BAD_SYNTAX, line)
+            return
+        self._end_transaction()
+        self._say(reply.RESET_OK)
+
+    def _noop(self, text: str, line: bytes) -> None:
+        self._say(reply.NOOP_OK)
+
+    def _help(self, text: str, line: bytes) -> None:
+        self._say(reply.HELP)
+
+    def _quit(self, text: str, line: bytes) -> None:
+        self._refuse_and_close(reply.CLOSING, "quit")
+
+    def _inquire(self, text: str, line: bytes) -> None:
+        argument = text.strip()
+        if not argument:
+            self._refuse(reply.BAD_SYNTAX, line)
+            return
+        verb = line[:4].upper().decode("ascii")
+        self._events.append(events.Inquiry(self._open(self._say), verb, argument))
+
+    # --- TLS and AUTH ---------------------------------------------------------------------------------------------
+
+    def _starttls(self, text: str, line: bytes) -> None:
+        if text:
+            self._refuse(reply.BAD_SYNTAX, line)
+        elif self.over_tls:
+            self._refuse(reply.ALREADY_TLS, line)
+        elif not self.profile.starttls:
+            self._refuse(reply.TLS_NOT_OFFERED, line)
+        elif self.authenticated:
+            self._refuse(reply.TLS_AFTER_AUTH, line)
+        elif self.buffered:
+            # Octets behind STARTTLS were sent in clear: whoever put them there may not be who does the handshake.
+            self._events.append(events.Refused(reply.TLS_INJECTION, line))
+            self._refuse_and_close(reply.TLS_INJECTION, "data behind STARTTLS")
+        else:
+            self._events.append(events.StartTls(self._open(self._after_starttls)))
+
+    def _after_starttls(self, answer: Reply) -> None:
+        if answer.positive and self.buffered:
+            self._refuse_and_close(reply.TLS_INJECTION, "data behind STARTTLS")
+            return
+        if answer.positive:
+            self._mode = Mode.HANDSHAKE
+        self._say(answer)
+
+    def _auth(self, text: str, line: bytes) -> None:
+        mechanism, _, initial = text.strip(" ").partition(" ")
+        if not mechanism:
+            self._refuse(reply.BAD_SYNTAX, line)
+        elif not self.profile.auth:
+            self._refuse(reply.AUTH_NOT_OFFERED, b"AUTH " + mechanism.encode())
+        elif self.authenticated:
+            self._refuse(reply.ALREADY_AUTHENTICATED, b"AUTH " + mechanism.encode())
+        else:
+            data = None
+            if initial:
+                data = b"" if initial == "=" else _decode(initial.encode("utf-8"))  # RFC 4954 section 4
+                if data is None:
+                    self._refuse(reply.BAD_BASE64, b"AUTH " + mechanism.encode())
+                    return
+            self._events.append(events.AuthStart(self._open(self._after_auth), mechanism.upper(), data))
+
+    def _after_auth(self, answer: Reply) -> None:
+        self._mode = Mode.LINE
+        if answer.code == 235:
+            self.authenticated = True
+        self._say(answer)
+
+    def _take_sasl(self, line: bytes) -> None:
+        if line == b"*":
+            self._abort_auth(reply.AUTH_CANCELLED)
+            return
+        data = _decode(line)
+        if data is None:
+            self._abort_auth(reply.BAD_BASE64)
+            return
+        self._events.append(events.AuthResponse(self._open(self._after_auth), data))
+
+    def _abort_auth(self, answer: Reply) -> None:
+        self._mode = Mode.LINE
+        self._events.append(events.AuthAborted(answer))
+        self._say(answer)
+
+    # --- content --------------------------------------------------------------------------------------------------
+
+    def _take_content(self) -> bool:
+        """Content of DATA: blocks until CRLF.CRLF."""
+        dots, facts = self._dots, self._facts
+        if dots is None or facts is None or not self.buffered:
+            return False
+        if self._pending:
+            self._gather()
+        octets, self._offset = self._buffer[self._offset :] if self._offset else self._buffer, 0
+        self._buffer = b""
+        block, rest = dots.feed(octets)
+        self._give(facts.take(block) if block else b"")
+        if rest is None:
+            return True
+        self._buffer = rest
+        self._end_of_content(facts)
+        return True
+
+    def _give(self, block: bytes) -> None:
+        if block:
+            self._window -= len(block)
+            self._events.append(events.ContentBlock(block))
+
+    def _end_of_content(self, facts: ContentFacts) -> None:
+        self._mode = Mode.LINE
+        ticket = self._open(self._after_content)
+        self._events.append(events.ContentEnd(ticket, facts.size, facts.has_8bit, facts.max_line, facts.refusal))
+
+    def _after_content(self, answer: Reply) -> None:
+        if self.profile.lmtp:  # RFC 2033 section 4.2: one reply for each recipient that was accepted
+            self._out.extend([answer.wire] * (self._recipients - 1))
+        self._finish_content(answer.positive)
+        self._say(answer)
+
+    def _finish_content(self, accepted: bool) -> None:
+        if accepted:
+            self._messages += 1
+            self._junk = 0
+        self._end_transaction()
+
+    def _bdat(self, text: str, line: bytes) -> None:
+        size, last = self._chunk_size(text)
+        if size < 0:
+            self._refuse_and_close(reply.BAD_CHUNK_SIZE, "malformed chunk size")  # what follows can't be told apart
+            return
+        if size == 0 and not last:
+            self._junk += 1
+            if self._junk > self.profile.junk_limit:
+                self._refuse_and_close(reply.TOO_MANY_ERRORS, "too many empty chunks")
+                return
+        if self._chunks is None:
+            self._chunks = ChunkReader()
+            self._facts = self._new_facts()
+        self._chunks.remaining, self._last = size, last
+        if self._facts is not None and self._facts.size + size > self.profile.size_limit:
+            self._facts.refuse(reply.MESSAGE_TOO_BIG)
+        if self._state is State.CHUNKING:
+            self._mode = Mode.CHUNK
+        else:
+            self._events.append(events.Data(self._open(self._after_first_bdat), chunked=True))
+
+    def _after_first_bdat(self, answer: Reply) -> None:
+        self._mode = Mode.CHUNK
+        self._state = State.CHUNKING
+        if answer.code != 354 and self._facts is not None:
+            self._facts.refuse(answer)
+
+    def _swallow_chunk(self, argument: bytes, refusal: Reply, line: bytes) -> None:
+        """A chunk nobody may send now: its octets must go by before the refusal means anything to the client."""
+        size, last = self._chunk_size(argument.decode("ascii", "replace"))
+        if size < 0:
+            self._refuse_and_close(reply.BAD_CHUNK_SIZE, "malformed chunk size")
+            return
+        self._events.append(events.Refused(refusal, line))
+        self._facts = self._new_facts()
+        self._facts.refuse(refusal)
+        self._chunks = ChunkReader()
+        self._chunks.remaining, self._last, self._swallow = size, last, True
+        self._mode = Mode.CHUNK
+
+    def _chunk_size(self, text: str) -> tuple[int, bool]:
+        hit = _CHUNK.fullmatch(text.strip(" "))
+        return (int(hit[1]), hit[2] is not None) if hit else (-1, False)
+
+    def _take_chunk(self) -> bool:
+        chunks, facts = self._chunks, self._facts
+        if chunks is None or facts is None:
+            return False
+        if chunks.remaining:
+            if not self.buffered:
+                return False
+            if self._pending:
+                self._gather()
+            octets, self._offset = self._buffer[self._offset :], 0
+            block, self._buffer = chunks.feed(octets)
+            if block:
+                self._give(facts.take(block))
+        if not chunks.remaining:
+            self._end_of_chunk(chunks, facts)
+        return True
+
+    def _end_of_chunk(self, chunks: ChunkReader, facts: ContentFacts) -> None:
+        self._mode = Mode.LINE
+        if self._swallow:
+            refusal = facts.refusal or reply.CHUNK_FAILED
+            self._swallow, self._chunks, self._facts = False, None, None
+            self._say(refusal)
+        elif self._last:
+            rest = chunks.finish()
+            if rest and facts.refusal is None:
+                self._give(facts.take(rest))
+            self._end_of_content(facts)
+        elif facts.refusal is not None:
+            self._state = State.BROKEN
+            self._chunks, self._facts = None, None
+            self._say(facts.refusal)
+        else:
+            self._say(reply.CHUNK_OK)
+
+
+def _decode(text: bytes) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _bad_path(status: str, error: AddressError, path: str) -> Reply:
+    if not path.isascii() and "SMTPUTF8" in str(error):
+        return reply.NON_ASCII_NEEDS_SMTPUTF8
+    return Reply(501, status, f"Bad address syntax: {error}")
+
+
+_WITHIN = frozenset({State.MAIL, State.RCPT, State.CHUNKING, State.BROKEN})
+_COMMANDS: dict[bytes, Callable[[ServerEngine, str, bytes], None]] = {
+    b"HELO": ServerEngine._helo,
+    b"EHLO": ServerEngine._helo,
+    b"LHLO": ServerEngine._helo,
+    b"MAIL": ServerEngine._mail,
+    b"RCPT": ServerEngine._rcpt,
+    b"DATA": ServerEngine._data,
+    b"BDAT": ServerEngine._bdat,
+    b"RSET": ServerEngine._rset,
+    b"NOOP": ServerEngine._noop,
+    b"QUIT": ServerEngine._quit,
+    b"VRFY": ServerEngine._inquire,
+    b"EXPN": ServerEngine._inquire,
+    b"ETRN": ServerEngine._inquire,
+    b"HELP": ServerEngine._help,
+    b"STARTTLS": ServerEngine._starttls,
+    b"AUTH": ServerEngine._auth,
+}
