@@ -1,0 +1,103 @@
+"""The way out that a route names: its text understood once, when the router is built.
+
+maildir:/var/mail/{domain}/{local}    final delivery; {domain} and {local} are filled in by the delivery agent
+discard                               taken and thrown away, by the name of the route
+smtp:[host]:port                      that host, no MX; port 25 when none is given; IPv6: smtp:[2001:db8::1]:25
+mx                                    the MX of the recipient's domain
+error:5.1.1 text                      refused at RCPT; 4.x.x for a temporary refusal
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from dataclasses import dataclass
+
+from mta.mail.address import AddressError, parse_domain
+from mta.mail.reply import Reply
+
+_SMTP = re.compile(r"\[([^\[\]\s]+)\](?::(\d{1,5}))?")
+_ERROR = re.compile(r"([45])\.(\d{1,3})\.(\d{1,3})(?:\s+(.*))?", re.DOTALL)
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+class ViaError(ValueError):
+    """The text names no way out; the message says why."""
+
+
+class Way(enum.Enum):
+    MAILDIR = "maildir"
+    DISCARD = "discard"
+    SMTP = "smtp"
+    MX = "mx"
+    ERROR = "error"
+
+    @property
+    def is_local(self) -> bool:
+        """The mail ends here: no further hop."""
+        return self is Way.MAILDIR or self is Way.DISCARD
+
+
+@dataclass(frozen=True, slots=True)
+class Via:
+    way: Way
+    target: str = ""  # "maildir:..." or "smtp:[host]:port", complete: the key of the next hop
+    reply: Reply | None = None  # of error:
+
+
+def parse_via(text: str) -> Via:
+    """Raises ViaError."""
+    scheme, _, rest = text.partition(":")
+    match scheme:
+        case "maildir":
+            return Via(Way.MAILDIR, f"maildir:{_template(rest)}")
+        case "discard" if not rest:
+            return Via(Way.DISCARD)
+        case "mx" if text == "mx":
+            return Via(Way.MX)
+        case "smtp":
+            return Via(Way.SMTP, f"smtp:{_host_and_port(rest)}")
+        case "error":
+            return Via(Way.ERROR, reply=_refusal(rest))
+    raise ViaError(f"{text!r} is no way out; known are maildir:, discard, smtp:[host]:port, mx and error:")
+
+
+def _template(path: str) -> str:
+    if not path:
+        raise ViaError("maildir: needs a path")
+    for name in _PLACEHOLDER.findall(path):
+        if name not in {"domain", "local"}:
+            raise ViaError(f"{{{name}}} is unknown; a path may hold {{domain}} and {{local}}")
+    return path
+
+
+def _host_and_port(text: str) -> str:
+    hit = _SMTP.fullmatch(text)
+    if hit is None:
+        raise ViaError("smtp: needs a host in brackets, and may have a port: smtp:[smart.example.org]:587")
+    port = int(hit[2] or 25)
+    if not 1 <= port <= 65535:
+        raise ViaError(f"{port} is no port")
+    return f"[{_host(hit[1])}]:{port}"
+
+
+def _host(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    try:
+        return parse_domain(text, utf8=True)
+    except AddressError as error:
+        raise ViaError(f"{text!r} is no host: {error}") from error
+
+
+def _refusal(text: str) -> Reply:
+    hit = _ERROR.fullmatch(text.strip())
+    if hit is None:
+        raise ViaError("error: needs a status code and a text, such as error:5.1.1 No such user")
+    permanent = hit[1] == "5"
+    words = " ".join((hit[4] or "").split()) or ("Refused" if permanent else "Try again later")
+    # RFC 3463 says no more than the class; 550 and 450 speak of a mailbox (RFC 5321 section 4.2.3).
+    return Reply(550 if permanent else 450, f"{hit[1]}.{hit[2]}.{hit[3]}", words)
