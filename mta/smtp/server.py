@@ -12,69 +12,41 @@ anywhere give the same events. It knows no clock, no policy and no password.
 from __future__ import annotations
 
 import base64
-import binascii
-import re
 from collections import deque
 from collections.abc import Callable
 
 from mta.mail import reply
-from mta.mail.address import AddressError, parse_path
 from mta.mail.reply import Reply
 from mta.smtp import events, states
+from mta.smtp.commands import (
+    CONTROL,
+    CommandError,
+    decode_argument,
+    decode_base64,
+    parse_auth,
+    parse_chunk,
+    parse_mail,
+    parse_rcpt,
+)
 from mta.smtp.content import ChunkReader, ContentFacts, DotReader
 from mta.smtp.events import NEED_DATA, WAITING, Event, Pause
 from mta.smtp.extensions import ServerProfile, offered_extensions
-from mta.smtp.parameters import (
-    NO_MAIL_PARAMETERS,
-    NO_RCPT_PARAMETERS,
-    ParameterError,
-    declares_smtputf8,
-    parse_mail_parameters,
-    parse_rcpt_parameters,
-)
+from mta.smtp.lines import OVERLONG, InputBuffer, Oddity
 from mta.smtp.states import Mode, State
 
 INPUT_BOUND_OCTETS = 64 * 1024  # the adapter pauses reading only beyond it (law 8)
-CHUNK_SIZE_DIGITS = 19
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-_CHUNK = re.compile(r"(\d{1,19})(?: (LAST))?", re.IGNORECASE)
 _NO_TICKET = 0
+_SHOWN = 200  # octets of a refused command that the log is shown
+_TLS_RECORD = b"\x16\x03"  # RFC 8446 section 5.1: a handshake record
 
 
 class ServerEngine:
     """One session. `mechanisms` are the SASL mechanisms offered now; the adapter sets them when the TLS state changes."""
 
     __slots__ = (
-        "_buffer",
-        "_chunks",
-        "_dots",
-        "_esmtp",
-        "_events",
-        "_facts",
-        "_junk",
-        "_last",
-        "_messages",
-        "_mode",
-        "_offset",
-        "_out",
-        "_penalty",
-        "_pending",
-        "_pending_octets",
-        "_recipients",
-        "_settle",
-        "_state",
-        "_swallow",
-        "_ticket",
-        "_tickets",
-        "_utf8",
-        "_window",
-        "authenticated",
-        "errors",
-        "hello",
-        "mechanisms",
-        "normalize",
-        "over_tls",
-        "profile",
+        "_chunks", "_dots", "_esmtp", "_events", "_facts", "_input", "_junk", "_last", "_messages", "_mode", "_out",
+        "_recipients", "_settle", "_state", "_swallow", "_ticket", "_tickets", "_utf8", "_window", "authenticated", "errors",
+        "hello", "mechanisms", "normalize", "over_tls", "profile",
     )  # fmt: skip
 
     def __init__(self, profile: ServerProfile, *, over_tls: bool = False, normalize: bool | None = None) -> None:
@@ -88,21 +60,17 @@ class ServerEngine:
         self._esmtp = False
         self._state = State.START
         self._mode = Mode.LINE
-        self._buffer = b""
-        self._offset = 0
-        self._pending: list[bytes] = []
-        self._pending_octets = 0
+        self._input = InputBuffer()
         self._out: list[bytes] = []
         self._events: deque[Event] = deque()
         self._ticket = _NO_TICKET  # the one that is open
         self._tickets = 0
         self._settle: Callable[[Reply], None] | None = None  # what the open ticket's answer does
-        self._penalty: Reply | None = None
         self._utf8 = False
         self._recipients = 0
         self._messages = 0
         self._junk = 0
-        self._swallow = False  # the rest of an overlong line, or of refused content, is dropped
+        self._swallow = False  # a chunk that nobody may send now goes by
         self._dots: DotReader | None = None
         self._chunks: ChunkReader | None = None
         self._last = False
@@ -121,13 +89,12 @@ class ServerEngine:
 
     def receive(self, octets: bytes) -> None:
         if self._mode is not Mode.CLOSED:
-            self._pending.append(octets)
-            self._pending_octets += len(octets)
+            self._input.receive(octets)
 
     @property
     def buffered(self) -> int:
         """Octets received and not yet looked at; past INPUT_BOUND_OCTETS stop reading."""
-        return self._pending_octets + len(self._buffer) - self._offset
+        return len(self._input)
 
     def data_to_send(self) -> bytes:
         out = self._out
@@ -188,9 +155,7 @@ class ServerEngine:
         self.over_tls = True
         self.authenticated = False
         self.hello, self._esmtp = "", False
-        self._pending.clear()
-        self._pending_octets = 0
-        self._buffer, self._offset = b"", 0
+        self._input.clear()
         self._end_transaction()
         self._state, self._mode = State.START, Mode.LINE
 
@@ -250,9 +215,7 @@ class ServerEngine:
     def _close(self, reason: str) -> None:
         self._end_transaction()
         self._mode = Mode.CLOSED
-        self._pending.clear()
-        self._pending_octets = 0
-        self._buffer, self._offset = b"", 0
+        self._input.clear()
         self._events.append(events.Close(reason))
 
     def _end_transaction(self) -> None:
@@ -267,82 +230,29 @@ class ServerEngine:
 
     # --- lines ----------------------------------------------------------------------------------------------------
 
-    def _gather(self) -> None:
-        """Join what came in to one buffer, without the part that is done with."""
-        rest = self._buffer[self._offset :] if self._offset < len(self._buffer) else b""
-        if rest:
-            self._pending.insert(0, rest)
-        self._buffer = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
-        self._offset = 0
-        self._pending.clear()
-        self._pending_octets = 0
-
     def _take_line(self) -> bool:
         """Deal with one line; False when there is none."""
-        if self._state is State.START and not self.over_tls and self._is_tls_hello():
-            self._refuse_and_close(reply.TLS_HELLO_ON_CLEAR, "TLS on a clear-text port")
-            return True
-        end = self._buffer.find(b"\n", self._offset)
-        if end < 0:
-            if not self._pending:
-                return False
-            self._gather()
-            end = self._buffer.find(b"\n")
-            if end < 0:
-                return self._take_part_of_line()
-        line = self._buffer[self._offset : end]
-        self._offset = end + 1
-        if self._swallow:
-            self._swallow = False
-            self._refuse_long_line()
-        elif line.endswith(b"\r"):
-            self._take_whole_line(line[:-1])
-        else:
-            self._refuse(reply.BAD_OCTETS, line)  # RFC 5321 section 2.3.8: LF alone ends no line
-        return True
-
-    def _line_limit(self) -> int:
         profile = self.profile
         if self._mode is Mode.SASL:
-            return profile.auth_line_limit
-        start = self._buffer[self._offset : self._offset + 5].upper()
-        return profile.command_line_limit + (profile.auth_line_limit if start == b"AUTH " else 0)
-
-    def _take_part_of_line(self) -> bool:
-        """No LF yet. Past the limit the rest of the line is dropped as it comes; one reply when it ends."""
-        if self._swallow or len(self._buffer) - self._offset > self._line_limit() + 2:
-            self._swallow = True
-            self._buffer, self._offset = b"", 0
-        return False
-
-    def _is_tls_hello(self) -> bool:
-        first = (
-            self._pending[0] if self._pending and self._offset >= len(self._buffer) else self._buffer[self._offset :]
-        )
-        return first[:2] == b"\x16\x03"  # RFC 8446 section 5.1: a handshake record
-
-    def _refuse_long_line(self) -> None:
-        if self._mode is Mode.SASL:
-            self._abort_auth(reply.AUTH_LINE_TOO_LONG)
+            line = self._input.take_line(profile.auth_line_limit)
         else:
-            self._refuse(reply.LINE_TOO_LONG, b"")
-
-    def _take_whole_line(self, line: bytes) -> None:
+            if self._state is State.START and not self.over_tls and self._input.starts_with(_TLS_RECORD):
+                self._refuse_and_close(reply.TLS_HELLO_ON_CLEAR, "TLS on a clear-text port")
+                return True
+            line = self._input.take_line(profile.command_line_limit, (b"AUTH ", profile.auth_line_limit))
+        if line is None:
+            return False
         if self._mode is Mode.SASL:
-            if len(line) > self.profile.auth_line_limit:
-                self._abort_auth(reply.AUTH_LINE_TOO_LONG)
-            else:
-                self._take_sasl(line)
-            return
-        if len(line) > self.profile.command_line_limit and (
-            line[:5].upper() != b"AUTH " or len(line) > self.profile.command_line_limit + self.profile.auth_line_limit
-        ):
+            self._take_sasl(line)
+        elif line is OVERLONG:
             self._refuse(reply.LINE_TOO_LONG, b"")
-            return
-        if _CONTROL.search(line):
-            self._refuse(reply.BAD_OCTETS, line)
-            return
-        self._take_command(line)
+        elif isinstance(line, Oddity):
+            self._refuse(reply.BAD_OCTETS, b"")  # RFC 5321 section 2.3.8: LF alone ends no line
+        elif CONTROL.search(line):
+            self._refuse(reply.BAD_OCTETS, line[:_SHOWN])
+        else:
+            self._take_command(line)
+        return True
 
     def _take_command(self, line: bytes) -> None:
         verb, _, argument = line.partition(b" ")
@@ -372,14 +282,9 @@ class ServerEngine:
                 self._refuse(refusal, line)
             return
         try:
-            text = argument.decode("ascii")
-        except UnicodeDecodeError:
-            try:
-                text = argument.decode("utf-8")
-            except UnicodeDecodeError:
-                self._refuse(reply.BAD_OCTETS, line)
-                return
-        take(self, text, line)
+            take(self, decode_argument(argument), line)
+        except CommandError as error:
+            self._refuse(error.reply, line[:_SHOWN] if verb != b"AUTH" else verb)
 
     def _take_unknown(self, verb: bytes, line: bytes) -> None:
         if verb in states.FOREIGN:
@@ -410,33 +315,15 @@ class ServerEngine:
         self._events.append(events.Hello(self._open(settle), verb, name))
 
     def _mail(self, text: str, line: bytes) -> None:
-        path = self._path_of(text, "FROM:")
-        if path is None:
-            self._refuse(reply.BAD_SYNTAX, line)
-            return
+        offered = offered_extensions(self.profile, self.over_tls, self.mechanisms)
+        reverse_path, parameters = parse_mail(text, over_tls=self.over_tls, offered=offered)
         if self._messages >= self.profile.messages_limit:
             self._refuse_and_close(reply.TOO_MANY_MESSAGES, "too many messages")
-            return
-        parameters = NO_MAIL_PARAMETERS
-        try:
-            if path[-1] == ">":
-                reverse_path, rest = parse_path(path)
-            else:
-                reverse_path, rest = parse_path(path, utf8=declares_smtputf8(path))
-            if rest:
-                offered = offered_extensions(self.profile, self.over_tls, self.mechanisms)
-                parameters = parse_mail_parameters(rest, over_tls=self.over_tls, offered=offered)
-        except AddressError as error:
-            self._refuse(_bad_path("5.1.7", error, path), line)
-            return
-        except ParameterError as error:
-            self._refuse(error.reply, line)
-            return
-        if parameters.size > self.profile.size_limit:
+        elif parameters.size > self.profile.size_limit:
             self._refuse(reply.MESSAGE_TOO_BIG, line)  # RFC 1870 section 6.1
-            return
-        self._utf8 = parameters.smtputf8
-        self._events.append(events.Mail(self._open(self._after_mail), reverse_path, parameters))
+        else:
+            self._utf8 = parameters.smtputf8
+            self._events.append(events.Mail(self._open(self._after_mail), reverse_path, parameters))
 
     def _after_mail(self, answer: Reply) -> None:
         if answer.positive:
@@ -444,45 +331,17 @@ class ServerEngine:
         self._say(answer)
 
     def _rcpt(self, text: str, line: bytes) -> None:
-        path = self._path_of(text, "TO:")
-        if path is None:
-            self._refuse(reply.BAD_SYNTAX, line)
-            return
-        parameters = NO_RCPT_PARAMETERS
-        try:
-            address, rest = parse_path(path, utf8=True)
-            if rest:
-                parameters = parse_rcpt_parameters(rest)
-        except AddressError as error:
-            self._refuse(_bad_path("5.1.3", error, path), line)
-            return
-        except ParameterError as error:
-            self._refuse(error.reply, line)
-            return
-        if not self._utf8 and not path.isascii():
-            self._refuse(reply.NON_ASCII_NEEDS_SMTPUTF8, line)
-            return
-        if not address:
-            self._refuse(Reply(501, "5.1.3", "The null path is no recipient"), line)
-            return
+        address, original, parameters = parse_rcpt(text, utf8=self._utf8)
         if self._recipients >= self.profile.recipients_limit:
             self._refuse(reply.TOO_MANY_RECIPIENTS, line)
-            return
-        original = path[1 : len(path) - len(rest) - 1]
-        self._events.append(events.Rcpt(self._open(self._after_rcpt), address, original, parameters))
+        else:
+            self._events.append(events.Rcpt(self._open(self._after_rcpt), address, original, parameters))
 
     def _after_rcpt(self, answer: Reply) -> None:
         if answer.positive:
             self._recipients += 1
             self._state = State.RCPT
         self._say(answer)
-
-    def _path_of(self, text: str, keyword: str) -> str | None:
-        """What follows FROM: or TO:, a space forgiven (many clients put one there)."""
-        if text[: len(keyword)] != keyword and text[: len(keyword)].upper() != keyword:
-            return None
-        path = text[len(keyword) :].strip(" ")
-        return path or None
 
     def _data(self, text: str, line: bytes) -> None:
         if text:
@@ -560,21 +419,13 @@ class ServerEngine:
         self._say(answer)
 
     def _auth(self, text: str, line: bytes) -> None:
-        mechanism, _, initial = text.strip(" ").partition(" ")
-        if not mechanism:
-            self._refuse(reply.BAD_SYNTAX, line)
-        elif not self.profile.auth:
-            self._refuse(reply.AUTH_NOT_OFFERED, b"AUTH " + mechanism.encode())
+        mechanism, initial = parse_auth(text)
+        if not self.profile.auth:
+            self._refuse(reply.AUTH_NOT_OFFERED, b"AUTH")
         elif self.authenticated:
-            self._refuse(reply.ALREADY_AUTHENTICATED, b"AUTH " + mechanism.encode())
+            self._refuse(reply.ALREADY_AUTHENTICATED, b"AUTH")
         else:
-            data = None
-            if initial:
-                data = b"" if initial == "=" else _decode(initial.encode("utf-8"))  # RFC 4954 section 4
-                if data is None:
-                    self._refuse(reply.BAD_BASE64, b"AUTH " + mechanism.encode())
-                    return
-            self._events.append(events.AuthStart(self._open(self._after_auth), mechanism.upper(), data))
+            self._events.append(events.AuthStart(self._open(self._after_auth), mechanism, initial))
 
     def _after_auth(self, answer: Reply) -> None:
         self._mode = Mode.LINE
@@ -582,15 +433,18 @@ class ServerEngine:
             self.authenticated = True
         self._say(answer)
 
-    def _take_sasl(self, line: bytes) -> None:
-        if line == b"*":
+    def _take_sasl(self, line: bytes | Oddity) -> None:
+        if isinstance(line, Oddity):
+            self._abort_auth(reply.AUTH_LINE_TOO_LONG if line is OVERLONG else reply.BAD_BASE64)
+        elif line == b"*":
             self._abort_auth(reply.AUTH_CANCELLED)
-            return
-        data = _decode(line)
-        if data is None:
-            self._abort_auth(reply.BAD_BASE64)
-            return
-        self._events.append(events.AuthResponse(self._open(self._after_auth), data))
+        else:
+            try:
+                data = decode_base64(line)
+            except CommandError as error:
+                self._abort_auth(error.reply)
+                return
+            self._events.append(events.AuthResponse(self._open(self._after_auth), data))
 
     def _abort_auth(self, answer: Reply) -> None:
         self._mode = Mode.LINE
@@ -602,17 +456,13 @@ class ServerEngine:
     def _take_content(self) -> bool:
         """Content of DATA: blocks until CRLF.CRLF."""
         dots, facts = self._dots, self._facts
-        if dots is None or facts is None or not self.buffered:
+        if dots is None or facts is None or not self._input:
             return False
-        if self._pending:
-            self._gather()
-        octets, self._offset = self._buffer[self._offset :] if self._offset else self._buffer, 0
-        self._buffer = b""
-        block, rest = dots.feed(octets)
+        block, rest = dots.feed(self._input.take_all())
         self._give(facts.take(block) if block else b"")
         if rest is None:
             return True
-        self._buffer = rest
+        self._input.put_back(rest)
         self._end_of_content(facts)
         return True
 
@@ -639,9 +489,10 @@ class ServerEngine:
         self._end_transaction()
 
     def _bdat(self, text: str, line: bytes) -> None:
-        size, last = self._chunk_size(text)
-        if size < 0:
-            self._refuse_and_close(reply.BAD_CHUNK_SIZE, "malformed chunk size")  # what follows can't be told apart
+        try:
+            size, last = parse_chunk(text)
+        except CommandError as error:
+            self._refuse_and_close(error.reply, "malformed chunk size")  # what follows can't be told apart
             return
         if size == 0 and not last:
             self._junk += 1
@@ -667,9 +518,10 @@ class ServerEngine:
 
     def _swallow_chunk(self, argument: bytes, refusal: Reply, line: bytes) -> None:
         """A chunk nobody may send now: its octets must go by before the refusal means anything to the client."""
-        size, last = self._chunk_size(argument.decode("ascii", "replace"))
-        if size < 0:
-            self._refuse_and_close(reply.BAD_CHUNK_SIZE, "malformed chunk size")
+        try:
+            size, last = parse_chunk(argument.decode("ascii", "replace"))
+        except CommandError as error:
+            self._refuse_and_close(error.reply, "malformed chunk size")
             return
         self._events.append(events.Refused(refusal, line))
         self._facts = self._new_facts()
@@ -678,21 +530,15 @@ class ServerEngine:
         self._chunks.remaining, self._last, self._swallow = size, last, True
         self._mode = Mode.CHUNK
 
-    def _chunk_size(self, text: str) -> tuple[int, bool]:
-        hit = _CHUNK.fullmatch(text.strip(" "))
-        return (int(hit[1]), hit[2] is not None) if hit else (-1, False)
-
     def _take_chunk(self) -> bool:
         chunks, facts = self._chunks, self._facts
         if chunks is None or facts is None:
             return False
         if chunks.remaining:
-            if not self.buffered:
+            if not self._input:
                 return False
-            if self._pending:
-                self._gather()
-            octets, self._offset = self._buffer[self._offset :], 0
-            block, self._buffer = chunks.feed(octets)
+            block, rest = chunks.feed(self._input.take_all())
+            self._input.put_back(rest)
             if block:
                 self._give(facts.take(block))
         if not chunks.remaining:
@@ -716,19 +562,6 @@ class ServerEngine:
             self._say(facts.refusal)
         else:
             self._say(reply.CHUNK_OK)
-
-
-def _decode(text: bytes) -> bytes | None:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-
-
-def _bad_path(status: str, error: AddressError, path: str) -> Reply:
-    if not path.isascii() and "SMTPUTF8" in str(error):
-        return reply.NON_ASCII_NEEDS_SMTPUTF8
-    return Reply(501, status, f"Bad address syntax: {error}")
 
 
 _WITHIN = frozenset({State.MAIL, State.RCPT, State.CHUNKING, State.BROKEN})
