@@ -1,0 +1,74 @@
+# The verbs of this project. CI calls `make test` and nothing else.
+#
+#   make run      set up and run the MTA with conf/development.toml, everything in var/
+#   make test     set up and run all that CI runs (as root it installs the Debian packages that the tests need)
+#   make check    format, lint, types, floors, spelling
+#   make bench    measure side by side with Postfix
+#   make docs     generated documentation
+#   make clean    remove what the other verbs made (not var/)
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG := conf/development.toml
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest -q
+SUITE := tools/suite
+
+# What the tests talk to: other people's servers, clients and tools.
+PACKAGES := postfix swaks msmtp curl gsasl strace openssl e2fsprogs util-linux
+
+.PHONY: run test check unit properties conversations real bench docs clean packages
+
+run: $(VENV)/.run
+	@tools/prepare-development $(BIN) $(CONFIG)
+	@exec $(BIN)/twistd -n --pidfile= mta --config $(CONFIG)
+
+$(VENV)/bin/python:
+	@tools/make-venv $(PYTHON) $(VENV)
+
+$(VENV)/.run: pyproject.toml setup.cfg $(VENV)/bin/python
+	@echo "Installing into $(VENV) ..."
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml setup.cfg $(VENV)/bin/python
+	@echo "Installing into $(VENV), with what the tests need ..."
+	@$(PIP) -e '.[test,check]'
+	@touch $@ $(VENV)/.run
+
+packages:
+	@tools/install-packages $(PACKAGES)
+
+test: packages $(VENV)/.test
+	@$(MAKE) --no-print-directory check unit properties conversations real
+
+check: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell mta tests conf docs bench tools README.md CONTRIBUTING.md Makefile
+
+# Each suite has a budget in seconds; one that needs longer fails.
+unit: $(VENV)/.test
+	$(SUITE) 150 $(PYTEST) tests/unit tests/bad_configs
+
+properties: $(VENV)/.test
+	$(SUITE) 150 $(PYTEST) tests/properties
+
+conversations: $(VENV)/.test
+	$(SUITE) 120 $(PYTEST) tests/conversations tests/scenarios
+
+real: $(VENV)/.test
+	$(SUITE) 360 $(PYTEST) tests/interop tests/crash
+
+bench: packages $(VENV)/.test
+	$(BIN)/python bench/run.py
+
+docs: $(VENV)/.test
+	$(BIN)/python -m mta.config.documentation docs/configuration.md
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
