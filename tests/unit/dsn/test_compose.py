@@ -1,0 +1,270 @@
+"""Failure reports, read by Python's email package as an independent reader."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import hashlib
+from dataclasses import replace
+from email.message import EmailMessage
+
+import pytest
+
+from mta.dsn.compose import RETURN_LIMIT_OCTETS, FailedRecipient, ReportFrame, compose_failure_report
+from mta.mail.address import NULL_PATH, parse_address
+from mta.mail.envelope import BodyFile, Content, Kind, Message
+from mta.mail.identifiers import format_id
+
+SENDER = parse_address("sender@example.org")
+NOW = 1_767_225_600.0  # Thu, 01 Jan 2026 00:00:00 +0000
+CONTENT = Content(b"From: sender@example.org\r\nSubject: hello\r\nMessage-ID: <1@example.org>\r\n", b"Hi there\r\n")
+MESSAGE = Message(
+    id=1 << 40,
+    kind=Kind.SUBMISSION,
+    reverse_path=SENDER,
+    received_at=NOW - 3600,
+    expires_at=NOW + 86400,
+    size=CONTENT.size,
+    message_id="<1@example.org>",
+)
+FAILED = FailedRecipient(
+    address=parse_address("bob@example.net"),
+    orcpt="",
+    status="5.1.1",
+    diagnostic="550 5.1.1 No such user",
+    host="mx.example.net",
+)
+FRAME = ReportFrame(
+    id=2 << 40,
+    to=SENDER,
+    hostname="mail.example.org",
+    postmaster=parse_address("admin@example.org"),
+    boundary="b0undary",
+    now=NOW,
+    lifetime=172800.0,
+)
+
+
+def whole(content: Content) -> bytes:
+    assert isinstance(content.body, bytes)
+    return content.header + b"\r\n" + content.body
+
+
+def read(
+    message: Message = MESSAGE, content: Content = CONTENT, *failures: FailedRecipient, frame: ReportFrame = FRAME
+) -> EmailMessage:
+    made = compose_failure_report(message, content, failures or (FAILED,), frame)[1]
+    octets = whole(made)
+    assert octets.count(b"\r") == octets.count(b"\n") == octets.count(b"\r\n")
+    parsed = email.message_from_bytes(octets, policy=email.policy.SMTPUTF8)
+    assert isinstance(parsed, EmailMessage)
+    for part in parsed.walk():
+        assert not part.defects, part.defects
+    return parsed
+
+
+def groups(parsed: EmailMessage) -> list[dict[str, str]]:
+    """The groups of fields of the delivery-status part; the first speaks of the message."""
+    status = parsed.get_payload(1)
+    assert status.get_content_type() == "message/delivery-status"  # type: ignore[union-attr]
+    return [{key.lower(): str(value) for key, value in group.items()} for group in status.get_payload()]  # type: ignore
+
+
+def test_the_report_is_a_multipart_report_of_three_parts_to_the_reverse_path() -> None:
+    parsed = read()
+    assert parsed.get_content_type() == "multipart/report"
+    assert parsed.get_param("report-type") == "delivery-status"
+    assert [part.get_content_type() for part in parsed.iter_parts()] == [
+        "text/plain",
+        "message/delivery-status",
+        "message/rfc822",
+    ]
+    assert parsed["To"].addresses[0].addr_spec == "sender@example.org"
+    assert parsed["From"] == '"Mail Delivery System" <MAILER-DAEMON@mail.example.org>'
+    assert parsed["Auto-Submitted"] == "auto-replied"
+    assert parsed["Date"] == "Thu, 01 Jan 2026 00:00:00 +0000"
+    assert parsed["In-Reply-To"] == "<1@example.org>"
+
+
+def test_its_record_has_a_null_reverse_path_and_names_its_cause() -> None:
+    record, content = compose_failure_report(MESSAGE, CONTENT, [FAILED], replace(FRAME, cause_recipient=9))
+    assert (record.kind, record.reverse_path, record.id) == (Kind.REPORT, NULL_PATH, FRAME.id)
+    assert (record.cause_message, record.cause_recipient) == (MESSAGE.id, 9)
+    assert (record.received_at, record.expires_at) == (NOW, NOW + 172800)
+    assert (record.needs_utf8, record.has_8bit) == (False, False)
+    octets = whole(content)
+    assert record.size == len(octets) == content.size
+    assert record.sha256 == hashlib.sha256(octets).digest()
+    assert record.max_line == max(len(line) for line in octets.split(b"\r\n")) < 100
+    assert record.message_id.encode() in content.header
+
+
+def test_the_human_part_names_recipient_reply_host_queue_id_and_whom_to_ask() -> None:
+    text = read().get_payload(0).get_content()  # type: ignore[union-attr]
+    for said in ("<bob@example.net>", "550 5.1.1 No such user", "mx.example.net", "<admin@example.org>"):
+        assert said in text
+    assert format_id(MESSAGE.id) in text
+
+
+def test_the_machine_part_has_the_fields_of_rfc_3464() -> None:
+    of_message, of_bob = groups(read(replace(MESSAGE, envid="QQ314159")))
+    assert of_message == {
+        "original-envelope-id": "QQ314159",
+        "reporting-mta": "dns; mail.example.org",
+        "x-txmta-queue-id": format_id(MESSAGE.id),
+        "arrival-date": "Wed, 31 Dec 2025 23:00:00 +0000",
+    }
+    assert of_bob == {
+        "final-recipient": "rfc822; bob@example.net",
+        "action": "failed",
+        "status": "5.1.1",
+        "remote-mta": "dns; mx.example.net",
+        "diagnostic-code": "smtp; 550 5.1.1 No such user",
+        "last-attempt-date": "Thu, 01 Jan 2026 00:00:00 +0000",
+    }
+
+
+def test_each_failed_recipient_has_its_group() -> None:
+    other = replace(FAILED, address=parse_address("eve@example.net"), status="5.2.2", diagnostic="552 5.2.2 Full")
+    assert [group["status"] for group in groups(read(MESSAGE, CONTENT, FAILED, other))[1:]] == ["5.1.1", "5.2.2"]
+
+
+def test_original_recipient_stands_only_when_an_orcpt_was_given() -> None:
+    given = replace(FAILED, orcpt="rfc822;robert@example.com")
+    assert groups(read(MESSAGE, CONTENT, given))[1]["original-recipient"] == "rfc822; robert@example.com"
+    assert "original-recipient" not in groups(read())[1]
+    assert "original-recipient" not in groups(read(MESSAGE, CONTENT, replace(FAILED, orcpt="no type")))[1]
+
+
+def test_an_expiry_tells_the_last_thing_heard() -> None:
+    expired = replace(
+        FAILED, status="5.4.7", diagnostic="no connection: timed out", host="", expired=True, uncertain=True
+    )
+    parsed = read(MESSAGE, CONTENT, expired)
+    text = " ".join(parsed.get_payload(0).get_content().split())  # type: ignore[union-attr]
+    assert "until its time was over" in text
+    assert "no connection: timed out" in text
+    assert "may have arrived" in text
+    group = groups(parsed)[1]
+    assert (group["status"], group["diagnostic-code"]) == ("5.4.7", "x-txmta; no connection: timed out")
+    assert "remote-mta" not in group
+
+
+def test_a_status_that_is_none_becomes_5_0_0() -> None:
+    assert groups(read(MESSAGE, CONTENT, replace(FAILED, status="4.2.2")))[1]["status"] == "5.0.0"
+    assert groups(read(MESSAGE, CONTENT, replace(FAILED, status="5.1.1\r\nX: y")))[1]["status"] == "5.0.0"
+
+
+# --- what comes back --------------------------------------------------------------------------------------------------
+
+
+def returned(message: Message, content: Content) -> tuple[str, str]:
+    """Type and text of the third part."""
+    part = read(message, content).get_payload(2)
+    payload = part.get_payload()  # type: ignore[union-attr]
+    return part.get_content_type(), payload if isinstance(payload, str) else str(payload[0])  # type: ignore
+
+
+@pytest.mark.parametrize("ret", ["", "FULL"])
+def test_the_whole_message_comes_back_by_default_and_by_ret_full(ret: str) -> None:
+    kind, text = returned(replace(MESSAGE, ret=ret), CONTENT)
+    assert kind == "message/rfc822"
+    assert "Hi there" in text
+
+
+def test_the_header_alone_comes_back_by_ret_hdrs() -> None:
+    kind, text = returned(replace(MESSAGE, ret="HDRS"), CONTENT)
+    assert kind == "text/rfc822-headers"
+    assert "Subject: hello" in text
+    assert "Hi there" not in text
+
+
+def test_a_message_over_the_limit_comes_back_as_its_header() -> None:
+    room = RETURN_LIMIT_OCTETS - len(CONTENT.header) - 2
+    assert returned(MESSAGE, Content(CONTENT.header, b"x" * (room - 2) + b"\r\n"))[0] == "message/rfc822"
+    assert (
+        returned(replace(MESSAGE, ret="FULL"), Content(CONTENT.header, b"x" * room + b"\r\n"))[0]
+        == "text/rfc822-headers"
+    )
+    assert returned(MESSAGE, Content(CONTENT.header, BodyFile("body/1", 300_000)))[0] == "text/rfc822-headers"
+
+
+def test_a_header_over_the_limit_is_cut_at_a_line() -> None:
+    header = b"Subject: x\r\n" + b"X-Many: 0123456789\r\n" * 5000
+    kind, text = returned(MESSAGE, Content(header, b""))
+    assert kind == "text/rfc822-headers"
+    assert len(text) <= RETURN_LIMIT_OCTETS
+    assert text.endswith("0123456789\r\n")
+    endless = compose_failure_report(MESSAGE, Content(b"X: " + b"y" * 60_000 + b"\r\n", b""), [FAILED], FRAME)[1]
+    assert len(whole(endless)) < RETURN_LIMIT_OCTETS + 3000
+
+
+def test_eight_bit_content_is_declared() -> None:
+    content = Content(b"Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\n", "grün\r\n".encode())
+    record, made = compose_failure_report(MESSAGE, content, [FAILED], FRAME)
+    assert record.has_8bit
+    assert not record.needs_utf8
+    parsed = email.message_from_bytes(whole(made))
+    assert parsed["Content-Transfer-Encoding"] == "8bit"
+    assert parsed.get_payload(2)["Content-Transfer-Encoding"] == "8bit"  # type: ignore[index, union-attr, call-overload]
+    assert parsed.get_payload(0)["Content-Transfer-Encoding"] is None  # type: ignore[index, union-attr, call-overload]
+
+
+def test_a_message_that_holds_the_boundary_cannot_end_the_report() -> None:
+    content = Content(CONTENT.header, b"--b0undary--\r\n--b0undary\r\nContent-Type: text/plain\r\n\r\nforged\r\n")
+    parsed = read(MESSAGE, content)
+    assert len(list(parsed.iter_parts())) == 3
+    assert "forged" in returned(MESSAGE, content)[1]
+
+
+def test_an_original_without_a_header_or_without_a_body_can_be_reported() -> None:
+    assert returned(MESSAGE, Content(b"", b"only a body\r\n"))[0] == "message/rfc822"
+    assert returned(MESSAGE, Content(b"Subject: x\r\n", b""))[0] == "message/rfc822"
+
+
+# --- internationalised ------------------------------------------------------------------------------------------------
+
+
+def test_utf8_recipients_stand_in_7_bit_form_in_the_machine_part_and_as_they_are_in_the_human_one() -> None:
+    failed = replace(FAILED, address=parse_address("grün+x@example.net", utf8=True))
+    parsed = read(MESSAGE, CONTENT, failed)
+    assert groups(parsed)[1]["final-recipient"] == r"utf-8; gr\x{FC}n\x{2B}x@example.net"
+    human = parsed.get_payload(0)
+    assert "<grün+x@example.net>" in human.get_content()  # type: ignore[union-attr]
+    assert human.get_content_charset() == "utf-8"  # type: ignore[union-attr]
+
+
+def test_a_report_to_a_utf8_sender_needs_smtputf8_and_returns_global_types() -> None:
+    sender = parse_address("grün@example.org", utf8=True)
+    message = replace(MESSAGE, reverse_path=sender, needs_utf8=True)
+    content = Content("Subject: grün\r\n".encode(), b"x\r\n")
+    record, made = compose_failure_report(message, content, [FAILED], replace(FRAME, to=sender))
+    assert record.needs_utf8
+    assert "To: <grün@example.org>\r\n".encode() in made.header
+    assert b"Content-Type: message/global\r\n" in whole(made)
+    headers_only = compose_failure_report(replace(message, ret="HDRS"), content, [FAILED], FRAME)[1]
+    assert b"Content-Type: message/global-headers\r\n" in whole(headers_only)
+
+
+# --- hostile text -----------------------------------------------------------------------------------------------------
+
+HOSTILE = "550 no\r\nBcc: victim@example.com\r\n\r\n--b0undary\r\n\x1b[31m\x00 \u2028 grün " + "y" * 5000
+
+
+def test_text_from_the_wire_adds_no_line_and_no_control_character() -> None:
+    failed = replace(FAILED, diagnostic=HOSTILE, host="evil\r\nX: y", orcpt="rfc822;a\r\nX: y")
+    message = replace(MESSAGE, envid="a\r\nX-Evil: y", message_id="<a@b>\r\nX-Evil: y")
+    made = compose_failure_report(message, CONTENT, [failed], FRAME)[1]
+    octets = whole(made)
+    lines = octets.split(b"\r\n")
+    assert not [line for line in lines if line.lower().startswith((b"bcc:", b"x-evil", b"x:"))]
+    assert all(32 <= octet < 127 for line in lines for octet in line)
+    assert max(map(len, lines)) <= 998
+    assert r"\x1b[31m\x00" in groups(read(message, CONTENT, failed))[1]["diagnostic-code"]
+
+
+def test_nothing_to_report_or_nobody_to_tell_is_no_report() -> None:
+    with pytest.raises(ValueError, match="needs a failure"):
+        compose_failure_report(MESSAGE, CONTENT, [], FRAME)
+    with pytest.raises(ValueError, match="somebody"):
+        compose_failure_report(MESSAGE, CONTENT, [FAILED], replace(FRAME, to=NULL_PATH))
