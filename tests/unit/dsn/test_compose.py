@@ -80,7 +80,7 @@ def test_the_report_is_a_multipart_report_of_three_parts_to_the_reverse_path() -
         "message/rfc822",
     ]
     assert parsed["To"].addresses[0].addr_spec == "sender@example.org"
-    assert parsed["From"] == '"Mail Delivery System" <MAILER-DAEMON@mail.example.org>'
+    assert parsed["From"].addresses[0].addr_spec == "MAILER-DAEMON@mail.example.org"
     assert parsed["Auto-Submitted"] == "auto-replied"
     assert parsed["Date"] == "Thu, 01 Jan 2026 00:00:00 +0000"
     assert parsed["In-Reply-To"] == "<1@example.org>"
