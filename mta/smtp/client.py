@@ -110,13 +110,15 @@ class FinalReplied:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The transaction is over: one outcome for each recipient, in the order given. `reply` is the last that was heard.
+    """The transaction is over: one outcome for each recipient, in the order given.
 
-    `lack`: nothing was sent, because the peer does not offer it.
+    `reply` is the last that was heard (or what went wrong), `phase` where. `lack`: nothing was sent, because the peer does not
+    offer it.
     """
 
     outcomes: tuple[Outcome, ...]
     reply: str
+    phase: Phase
     lack: Lack | None = None
 
 
@@ -157,7 +159,8 @@ class ClientEngine:
         self.tls_active = False
         self._tls_verified = False
         self.replies = 0  # heard so far: a sign of life for the adapter's timer
-        self.last_reply = ""
+        self.last_reply = ""  # to MAIL, RCPT, DATA or the end of data of this transaction
+        self._heard = Phase.GREETING
         self._stuffer = DotStuffer()
         self._recipients: Sequence[Recipient] = ()
         self._outcomes: list[Outcome | None] = []
@@ -236,7 +239,7 @@ class ClientEngine:
         lack = self._lack(message, utf8)
         if lack is not None:
             failed = Failed(0, _LACK_STATUS[lack], f"the message needs {lack.value}, which the next hop does not offer")
-            self._events.append(Finished((failed,) * len(recipients), "", lack))
+            self._events.append(Finished((failed,) * len(recipients), "", Phase.READY, lack))
             self._events.append(_READY)
             return
         mail = self._mail_command(message, reverse_path, size, utf8)
@@ -332,6 +335,7 @@ class ClientEngine:
             expected.append(phase)
             self._fail(Cause.OUT_OF_TURN, "4.5.0", "the peer spoke before content was sent")
             return
+        self._heard = phase
         self._on[phase](reply)
         if early and not self.closed:
             # Nothing that we said can be answered yet: what comes would be taken for the answer to our next command.
@@ -523,7 +527,7 @@ class ClientEngine:
         """End the transaction, the only way out of it but `_fail`."""
         self._in_transaction = False
         outcomes = tuple(_certain(outcome) for outcome in self._outcomes)
-        self._events.append(Finished(outcomes, self.last_reply))
+        self._events.append(Finished(outcomes, self.last_reply, self._heard))
         if not self._expected:
             self._events.append(_READY)
         elif self._expected[0] is not Phase.RESET:
@@ -553,7 +557,7 @@ class ClientEngine:
             uncertain = self._dot_sent and not (cause is Cause.CLOSING and phase is Phase.DOT)
             pending = Deferred(code, status, text, uncertain)
             outcomes = tuple(pending if one is None else one for one in self._outcomes)
-            self._events.append(Finished(outcomes, said))
+            self._events.append(Finished(outcomes, said, phase))
         self._close()
         self._events.append(SessionOver(cause, phase, outcome))
 

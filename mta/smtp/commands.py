@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Callable
 
 from mta.mail import reply
 from mta.mail.address import Address, AddressError, parse_path
@@ -40,8 +41,11 @@ def decode_argument(argument: bytes) -> str:
         raise CommandError(reply.BAD_OCTETS) from error
 
 
-def parse_mail(text: str, *, over_tls: bool, offered: frozenset[str]) -> tuple[Address, MailParameters]:
-    """What follows `MAIL `. Raises CommandError."""
+def parse_mail(text: str, session: Callable[[], tuple[frozenset[str], bool]]) -> tuple[Address, MailParameters]:
+    """What follows `MAIL `. Raises CommandError.
+
+    `session` tells the extensions announced and whether TLS is on; it is asked only when there are parameters.
+    """
     path = _after_keyword(text, "FROM:")
     try:
         if path[-1] == ">":
@@ -50,6 +54,7 @@ def parse_mail(text: str, *, over_tls: bool, offered: frozenset[str]) -> tuple[A
             reverse_path, rest = parse_path(path, utf8=declares_smtputf8(path))
         if not rest:
             return reverse_path, NO_MAIL_PARAMETERS
+        offered, over_tls = session()
         return reverse_path, parse_mail_parameters(rest, over_tls=over_tls, offered=offered)
     except AddressError as error:
         raise CommandError(_bad_path("5.1.7", error, path)) from error

@@ -11,9 +11,12 @@ from functools import lru_cache
 from mta.mail.reply import Reply
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ServerProfile:
-    """What one listener's sessions have in common: limits in octets and counts, and what is announced. Shared, immutable."""
+    """What one listener's sessions have in common: limits in octets and counts, and what is announced. Shared, immutable.
+
+    Two profiles are equal only when they are one: its hash is taken for each EHLO.
+    """
 
     hostname: str
     size_limit: int = 25 << 20

@@ -22,38 +22,34 @@ OVERLONG, BARE_LF = Oddity.OVERLONG, Oddity.BARE_LF
 class InputBuffer:
     """What was received and not yet looked at. Appending costs nothing; the pieces are joined when they are needed."""
 
-    __slots__ = ("_buffer", "_dropping", "_offset", "_pending", "_pending_octets")
+    __slots__ = ("_buffer", "_dropping", "_offset", "_pending", "octets")
 
     def __init__(self) -> None:
+        self.octets = 0  # how many there are; an attribute, because it is asked for at every command
         self._buffer = b""
         self._offset = 0
         self._pending: list[bytes] = []
-        self._pending_octets = 0
         self._dropping = False  # inside an overlong line
-
-    def __len__(self) -> int:
-        return self._pending_octets + len(self._buffer) - self._offset
 
     def receive(self, octets: bytes) -> None:
         self._pending.append(octets)
-        self._pending_octets += len(octets)
+        self.octets += len(octets)
 
     def clear(self) -> None:
         self._pending.clear()
-        self._pending_octets = 0
-        self._buffer, self._offset = b"", 0
+        self._buffer, self._offset, self.octets = b"", 0, 0
 
     def take_all(self) -> bytes:
         """Everything, for content. What does not belong to it comes back by `put_back`."""
         if self._pending:
             self._gather()
         octets = self._buffer[self._offset :] if self._offset else self._buffer
-        self._buffer, self._offset = b"", 0
+        self._buffer, self._offset, self.octets = b"", 0, 0
         return octets
 
     def put_back(self, octets: bytes) -> None:
         """Only right after take_all."""
-        self._buffer, self._offset = octets, 0
+        self._buffer, self._offset, self.octets = octets, 0, len(octets)
 
     def starts_with(self, octets: bytes) -> bool:
         first = (
@@ -61,11 +57,13 @@ class InputBuffer:
         )
         return first.startswith(octets)
 
-    def take_line(self, limit: int, longer: tuple[bytes, int] = (b"", 0)) -> bytes | Oddity | None:
+    def take_line(self, limit: int, prefix: bytes = b"", more: int = 0) -> bytes | Oddity | None:
         """The next line without its end; None when it has not come whole.
 
-        `limit` in octets without CRLF; a line that begins with `longer[0]` (upper case) may be `longer[1]` octets longer.
+        `limit` in octets without CRLF; a line that begins with `prefix` (upper case) may be `more` octets longer.
         """
+        if not self.octets:
+            return None
         end = self._buffer.find(b"\n", self._offset)
         if end < 0:
             if not self._pending:
@@ -73,21 +71,22 @@ class InputBuffer:
             self._gather()
             end = self._buffer.find(b"\n")
             if end < 0:
-                if self._dropping or len(self._buffer) > self._limit(self._buffer, limit, longer) + 1:
+                if self._dropping or self.octets > self._limit(self._buffer, limit, prefix, more) + 1:
                     self._dropping = True
-                    self._buffer = b""
+                    self._buffer, self.octets = b"", 0
                 return None
-        line = self._buffer[self._offset : end]
+        offset = self._offset
+        line = self._buffer[offset:end]
         self._offset = end + 1
+        self.octets -= end + 1 - offset
         if self._dropping:
             self._dropping = False
             return OVERLONG
-        if len(line) - 1 > limit and len(line) - 1 > self._limit(line, limit, longer):
+        if end - offset - 1 > limit and end - offset - 1 > self._limit(line, limit, prefix, more):
             return OVERLONG
         return line[:-1] if line.endswith(b"\r") else BARE_LF
 
-    def _limit(self, line: bytes, limit: int, longer: tuple[bytes, int]) -> int:
-        prefix, more = longer
+    def _limit(self, line: bytes, limit: int, prefix: bytes, more: int) -> int:
         return limit + more if prefix and line[: len(prefix)].upper() == prefix else limit
 
     def _gather(self) -> None:
@@ -97,4 +96,3 @@ class InputBuffer:
         self._buffer = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
         self._offset = 0
         self._pending.clear()
-        self._pending_octets = 0

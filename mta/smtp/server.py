@@ -84,7 +84,7 @@ class ServerEngine:
         self._out.append(answer.wire)
         if not answer.positive:
             self._close("refused at connect")
-        elif self.buffered:
+        elif self._input.octets:
             self._refuse_and_close(reply.PIPELINED_TOO_EARLY, "talked before the greeting")
 
     def receive(self, octets: bytes) -> None:
@@ -94,7 +94,7 @@ class ServerEngine:
     @property
     def buffered(self) -> int:
         """Octets received and not yet looked at; past INPUT_BOUND_OCTETS stop reading."""
-        return len(self._input)
+        return self._input.octets
 
     def data_to_send(self) -> bytes:
         out = self._out
@@ -110,7 +110,7 @@ class ServerEngine:
 
     @property
     def in_transaction(self) -> bool:
-        return self._state in {State.MAIL, State.RCPT, State.CHUNKING, State.BROKEN}
+        return self._state >= State.MAIL
 
     def grant(self, octets: int) -> None:
         """Widen the window of content by so many octets: what was given on has been dealt with."""
@@ -220,7 +220,7 @@ class ServerEngine:
 
     def _end_transaction(self) -> None:
         """The one reset (law 10), called on every exit from a transaction."""
-        if self._state in _WITHIN:
+        if self._state >= State.MAIL:
             self._events.append(events.TransactionEnded())
             self._state = State.READY
         self._recipients = 0
@@ -239,7 +239,7 @@ class ServerEngine:
             if self._state is State.START and not self.over_tls and self._input.starts_with(_TLS_RECORD):
                 self._refuse_and_close(reply.TLS_HELLO_ON_CLEAR, "TLS on a clear-text port")
                 return True
-            line = self._input.take_line(profile.command_line_limit, (b"AUTH ", profile.auth_line_limit))
+            line = self._input.take_line(profile.command_line_limit, b"AUTH ", profile.auth_line_limit)
         if line is None:
             return False
         if self._mode is Mode.SASL:
@@ -263,7 +263,7 @@ class ServerEngine:
             if take is None:
                 self._take_unknown(verb, line)
                 return
-        if self._state is not State.START and not self._esmtp and self.buffered and verb != b"QUIT":
+        if self._state is not State.START and not self._esmtp and self._input.octets and verb != b"QUIT":
             # RFC 2920: nobody pipelines to a server that did not announce it
             self._refuse_and_close(reply.PIPELINED_TOO_EARLY, "pipelined without EHLO")
             return
@@ -315,8 +315,7 @@ class ServerEngine:
         self._events.append(events.Hello(self._open(settle), verb, name))
 
     def _mail(self, text: str, line: bytes) -> None:
-        offered = offered_extensions(self.profile, self.over_tls, self.mechanisms)
-        reverse_path, parameters = parse_mail(text, over_tls=self.over_tls, offered=offered)
+        reverse_path, parameters = parse_mail(text, self._offered)
         if self._messages >= self.profile.messages_limit:
             self._refuse_and_close(reply.TOO_MANY_MESSAGES, "too many messages")
         elif parameters.size > self.profile.size_limit:
@@ -324,6 +323,9 @@ class ServerEngine:
         else:
             self._utf8 = parameters.smtputf8
             self._events.append(events.Mail(self._open(self._after_mail), reverse_path, parameters))
+
+    def _offered(self) -> tuple[frozenset[str], bool]:
+        return offered_extensions(self.profile, self.over_tls, self.mechanisms), self.over_tls
 
     def _after_mail(self, answer: Reply) -> None:
         if answer.positive:
@@ -456,7 +458,7 @@ class ServerEngine:
     def _take_content(self) -> bool:
         """Content of DATA: blocks until CRLF.CRLF."""
         dots, facts = self._dots, self._facts
-        if dots is None or facts is None or not self._input:
+        if dots is None or facts is None or not self._input.octets:
             return False
         block, rest = dots.feed(self._input.take_all())
         self._give(facts.take(block) if block else b"")
@@ -535,7 +537,7 @@ class ServerEngine:
         if chunks is None or facts is None:
             return False
         if chunks.remaining:
-            if not self._input:
+            if not self._input.octets:
                 return False
             block, rest = chunks.feed(self._input.take_all())
             self._input.put_back(rest)
@@ -564,7 +566,6 @@ class ServerEngine:
             self._say(reply.CHUNK_OK)
 
 
-_WITHIN = frozenset({State.MAIL, State.RCPT, State.CHUNKING, State.BROKEN})
 _COMMANDS: dict[bytes, Callable[[ServerEngine, str, bytes], None]] = {
     b"HELO": ServerEngine._helo,
     b"EHLO": ServerEngine._helo,

@@ -16,13 +16,15 @@ from mta.mail import reply
 from mta.mail.reply import Reply
 
 
-class State(enum.Enum):
-    START = "before the hello"
-    READY = "between transactions"
-    MAIL = "after MAIL"
-    RCPT = "with recipients"
-    CHUNKING = "between chunks"
-    BROKEN = "after a failed chunk"
+class State(enum.IntEnum):
+    """In the order of a session; from MAIL on a transaction is open."""
+
+    START = 0  # before the hello
+    READY = 1  # between transactions
+    MAIL = 2  # after MAIL
+    RCPT = 3  # with recipients
+    CHUNKING = 4  # between chunks
+    BROKEN = 5  # after a failed chunk
 
 
 class Mode(enum.Enum):
@@ -40,7 +42,7 @@ _BROKEN, _MIXED, _IN = reply.CHUNK_FAILED, reply.DATA_AFTER_BDAT, reply.AUTH_IN_
 _TLS_IN = reply.TLS_IN_TRANSACTION
 
 # The refusal of a command in a state; absent: lawful. HELO, EHLO, RSET, NOOP, QUIT, VRFY, EXPN, HELP are lawful always.
-REFUSALS: dict[State, dict[bytes, Reply]] = {
+_TABLE: dict[State, dict[bytes, Reply]] = {
     START: {b"MAIL": _HELO, b"RCPT": _HELO, b"DATA": _HELO, b"BDAT": _HELO, b"AUTH": _HELO, b"ETRN": _HELO},
     READY: {b"RCPT": _MAIL, b"DATA": _MAIL, b"BDAT": _MAIL},
     MAIL: {b"MAIL": _NESTED, b"DATA": _RCPT, b"BDAT": _RCPT, b"AUTH": _IN, b"STARTTLS": _TLS_IN, b"ETRN": _NESTED},
@@ -53,6 +55,7 @@ REFUSALS: dict[State, dict[bytes, Reply]] = {
         b"ETRN": _BROKEN,
     },
 }  # fmt: skip
+REFUSALS = tuple(_TABLE[state] for state in State)  # indexed by the state: the hot path hashes no enum
 
 # Commands that carry no mail forward: past a limit of them each counts as an error (SAFETY: junk commands).
 JUNK = frozenset({b"NOOP", b"RSET", b"VRFY", b"EXPN", b"HELP", b"HELO", b"EHLO", b"LHLO", b"ETRN"})
