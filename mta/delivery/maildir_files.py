@@ -146,13 +146,18 @@ class _Batch:
 
         Files are synced after all were written: one commit of the file system's journal serves them all.
         """
+        for file in self.files:
+            if file.index not in self.outcomes:
+                try:
+                    os.fsync(file.descriptor)
+                except OSError as error:
+                    self.drop(file, error)
         renamed: dict[int, list[tuple[int, str]]] = {}
         for file in self.files:
             if file.index in self.outcomes:
                 continue
             final = f"{file.name},S={file.size}"
             try:
-                os.fsync(file.descriptor)
                 os.rename(file.name, final, src_dir_fd=file.maildir.tmp, dst_dir_fd=file.maildir.new)
             except OSError as error:
                 self.drop(file, error)

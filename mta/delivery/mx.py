@@ -51,6 +51,9 @@ class Ourselves:
         return found.is_loopback or found.is_unspecified or str(found) in self.addresses
 
 
+NOBODY = Ourselves("")
+
+
 def in_order(exchangers: Sequence[MailExchanger], random: Shuffles) -> list[MailExchanger]:
     """By preference, equals shuffled (RFC 5321 section 5.1); names that are no host names are left out."""
     lawful = [each for each in exchangers if _is_host(each.host)]

@@ -1,0 +1,294 @@
+"""One connection to a next hop: the Twisted face of the client engine. It decides nothing; it moves octets and keeps time.
+
+Whoever opened it is told through `ConnectionOwner`; nothing is told twice, and nothing after `over`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from typing import Protocol as Interface
+
+from twisted.internet.interfaces import IHandshakeListener, IReactorTime, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mta.delivery.body import BodyStream, InThread
+from mta.delivery.maildir import BodyPath
+from mta.mail.address import Address
+from mta.mail.envelope import Content, Message, Recipient
+from mta.smtp.client import (
+    Cause,
+    ClientEngine,
+    ClientEvent,
+    FinalReplied,
+    Finished,
+    Phase,
+    Quitted,
+    Ready,
+    RecipientReplied,
+    SendContent,
+    SessionOver,
+    StartTls,
+)
+from mta.smtp.stuffing import BareNewlineError
+
+# Seconds a phase may take: SAFETY 1, RFC 5321 section 4.5.3.2. The wait for the last reply is never shortened: the peer may have
+# the message already, and who gives up too early sends it twice.
+TIMEOUTS_SECONDS = {
+    Phase.GREETING: 300.0,
+    Phase.HELLO: 300.0,
+    Phase.STARTTLS: 300.0,
+    Phase.HANDSHAKE: 60.0,
+    Phase.READY: 300.0,
+    Phase.MAIL: 300.0,
+    Phase.RCPT: 300.0,
+    Phase.DATA: 120.0,
+    Phase.CONTENT: 180.0,
+    Phase.DOT: 600.0,
+    Phase.RESET: 20.0,
+    Phase.QUIT: 5.0,
+    Phase.CLOSED: 5.0,
+}
+
+
+class ConnectionOwner(Interface):
+    def ready(self, connection: SmtpConnection) -> None:
+        """It can take a message: after the hello, and after each message."""
+
+    def finished(self, connection: SmtpConnection, outcome: Finished) -> None:
+        """What became of the message it had."""
+
+    def over(self, connection: SmtpConnection, end: SessionOver | None) -> None:
+        """It is gone; None: in peace, by QUIT."""
+
+
+class TlsForHost(Interface):
+    """Makes the client's side of TLS for a host name: an IOpenSSLClientConnectionCreator."""
+
+    def __call__(self, name: str, /) -> object: ...
+
+
+@implementer(IHandshakeListener)
+class SmtpConnection(Protocol):
+    """`deadline` (of the clock given) is when the current phase has taken too long; the owner looks after it."""
+
+    def __init__(
+        self,
+        engine: ClientEngine,
+        owner: ConnectionOwner,
+        clock: IReactorTime,
+        *,
+        host: str,
+        address: str,
+        tls: TlsForHost | None,
+        in_thread: InThread,
+        body_path: BodyPath,
+    ) -> None:
+        self._engine = engine
+        self._owner: ConnectionOwner | None = owner
+        self._clock = clock
+        self._tls_for = tls
+        self._in_thread = in_thread
+        self._body_path = body_path
+        self._content: Content | None = None
+        self._message: Message | None = None
+        self._stream: BodyStream | None = None
+        self._replies = -1
+        self._pumping = False
+        self.host, self.address = host, address
+        self.tls = ""  # version and cipher
+        self.messages = 0  # that it was given
+        self.idle_since = 0.0  # set by the owner
+        self.deadline = clock.seconds() + TIMEOUTS_SECONDS[Phase.GREETING]
+
+    # --- for the owner ------------------------------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> Phase:
+        return self._engine.phase
+
+    @property
+    def closed(self) -> bool:
+        return self._engine.closed
+
+    @property
+    def last_reply(self) -> str:
+        """The last word about the message it has, or had; "" when there was none."""
+        return self._engine.last_reply
+
+    def transmit(
+        self, message: Message, reverse_path: Address, recipients: Sequence[Recipient], content: Content
+    ) -> None:
+        """Send a message; the owner hears `finished`. Lawful after `ready`. Raises ValueError (see the engine)."""
+        self._engine.send(message, reverse_path, recipients, content.size)
+        self._message, self._content = message, content
+        self.messages += 1
+        self._pump()
+
+    def quit(self) -> None:
+        self._engine.quit()
+        self._pump()
+        if self._engine.closed:
+            self.abort()
+
+    def check_deadline(self, now: float) -> None:
+        if now >= self.deadline:
+            if self._engine.closed or self._engine.phase is Phase.QUIT:
+                self.abort()
+            else:
+                self._engine.timed_out()
+                self._pump()
+
+    def abort(self) -> None:
+        """Drop it now. A message under way is deferred."""
+        self._engine.fail(Cause.OURS, "the connection was dropped by this host")
+        self._pump()
+        self._abort_transport()
+
+    # --- Twisted's side -----------------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._engine.receive(data)
+        self._pump()
+
+    def handshakeCompleted(self) -> None:
+        transport: Any = self.transport
+        handle = transport.getHandle()
+        self.tls = f"{handle.get_protocol_version_name()} {handle.get_cipher_name() or ''}".rstrip()
+        self._engine.tls_started()
+        self._pump()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stop_stream()
+        if not self._engine.closed:
+            in_quit = self._engine.phase is Phase.QUIT
+            self._engine.connection_lost(f"connection lost: {_why(reason)}")
+            if in_quit:
+                self._let_go(None)
+        self._pump()
+        self._let_go(None)
+
+    # --- between them -------------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Tell what happened, send what is to be sent. A flat loop: what an owner does when it is told comes back in here."""
+        if self._pumping:
+            return
+        self._pumping = True
+        engine = self._engine
+        try:
+            while (event := engine.next_event()) is not None:
+                self._tell(event)
+        finally:
+            self._pumping = False
+        data = engine.data_to_send()
+        if data and self.transport is not None:
+            self.transport.write(data)
+        if data or engine.replies != self._replies:
+            # A reply or a command moves the deadline, a trickle of octets does not.
+            self._replies = engine.replies
+            self.deadline = self._clock.seconds() + TIMEOUTS_SECONDS[engine.phase]
+
+    def _tell(self, event: ClientEvent) -> None:
+        match event:
+            case Finished():
+                self._content = self._message = None
+                self._stop_stream()
+                if self._owner is not None:
+                    self._owner.finished(self, event)
+            case Ready():
+                if self._owner is not None:
+                    self._owner.ready(self)
+            case SendContent():
+                self._send_content()
+            case StartTls():
+                self._start_tls()
+            case SessionOver():
+                self._let_go(event)
+                self._abort_transport()
+            case Quitted():
+                self._let_go(None)
+                if self.transport is not None:
+                    self.transport.loseConnection()
+            case RecipientReplied() | FinalReplied():
+                pass  # they are in the outcomes of Finished
+
+    def _let_go(self, end: SessionOver | None) -> None:
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.over(self, end)
+
+    def _abort_transport(self) -> None:
+        self._stop_stream()
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
+
+    def _start_tls(self) -> None:
+        transport: Any = self.transport
+        assert self._tls_for is not None
+        try:
+            transport.startTLS(self._tls_for(self.host))
+        except Exception as problem:  # noqa: BLE001 - contexts, names that are no SNI names: TLS is not to be had
+            self._engine.fail(Cause.TLS_FAILED, f"TLS could not begin: {type(problem).__name__}")
+            return
+        self.deadline = self._clock.seconds() + TIMEOUTS_SECONDS[Phase.HANDSHAKE]
+
+    def _send_content(self) -> None:
+        """Header, empty line, body and the end in one write, when the body is in memory."""
+        engine, content, message = self._engine, self._content, self._message
+        if content is None or message is None:
+            return
+        try:
+            if isinstance(content.body, bytes):
+                engine.content(content.header, b"\r\n", content.body)
+                engine.end_content()
+                return
+            engine.content(content.header, b"\r\n")
+        except BareNewlineError as problem:
+            engine.fail(Cause.OURS, str(problem))
+            return
+        path = self._body_path(message, content.body)
+        self._stream = BodyStream(path, content.body.size, self._in_thread, self._give, self._end, self._broken)
+        transport: Any = self.transport
+        transport.write(engine.data_to_send())
+        transport.registerProducer(self._stream, True)
+        self._stream.resumeProducing()
+
+    def _give(self, block: bytes) -> None:
+        self._guarded(lambda: self._engine.content(block))
+
+    def _end(self) -> None:
+        self._stop_stream()
+        self._guarded(self._engine.end_content)
+
+    def _broken(self, problem: Exception) -> None:
+        self._engine.fail(Cause.OURS, f"the stored body can't be read: {problem}")
+        self._pump()
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except BareNewlineError as problem:
+            self._engine.fail(Cause.OURS, str(problem))
+        self._pump()
+
+    def _stop_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.stopProducing()
+            transport: Any = self.transport
+            if transport is not None:
+                transport.unregisterProducer()
+
+
+def _why(reason: Failure) -> str:
+    text = reason.getErrorMessage()
+    return text.rstrip(".")[:200] or type(reason.value).__name__
