@@ -7,12 +7,23 @@ unsafe is not decided here (check.py). Keys under [test_only] are refused unless
 from __future__ import annotations
 
 import ipaddress
+import os.path
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from mta.config.units import Octets, Seconds
+from mta.config.units import Octets, Seconds, SecondsOrNone, Words
 from mta.mail.address import AddressError, parse_address, parse_domain
 
 MECHANISMS_KNOWN = ("PLAIN", "LOGIN", "SCRAM-SHA-256")
@@ -48,28 +59,76 @@ def _route_domain(text: str) -> str:
     return _domain(text)
 
 
-Domain = Annotated[str, AfterValidator(_domain)]
-HostName = Annotated[str, AfterValidator(_host_name)]
-Mailbox = Annotated[str, AfterValidator(_mailbox)]
-RouteDomain = Annotated[str, AfterValidator(_route_domain)]
-Positive = Annotated[int, Field(gt=0)]
-Network = IPvAnyNetwork
+def absolute(text: str, info: ValidationInfo) -> str:
+    """A path of the file, relative to the directory that holds the file: `base` of the validation's context."""
+    base = info.context.get("base", "") if info.context else ""
+    return os.path.normpath(os.path.join(base, text)) if base else text
+
+
+def _file(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str):
+        return value
+    if not value or "\0" in value:
+        raise ValueError("is no file name")
+    return Path(absolute(value, info))
+
+
+def _file_or_output(value: object, info: ValidationInfo) -> object:
+    return value if value == "-" else _file(value, info)
+
+
+def _path_after(prefix: str, text: str, info: ValidationInfo) -> str:
+    """`text` with the path behind `prefix` made absolute, where it begins with `prefix` and has a path."""
+    path = text.removeprefix(prefix)
+    return prefix + absolute(path, info) if path and path != text else text
+
+
+def _network(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            ipaddress.ip_network(value)
+        except ValueError as error:
+            raise ValueError(_network_hint(value)) from error
+    elif not isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        raise ValueError('must be a network in quotes, such as "192.0.2.0/24"')
+    return value
+
+
+def _network_hint(text: str) -> str:
+    try:
+        return f"{text} has bits set behind its prefix; the network is {ipaddress.ip_network(text, strict=False)}"
+    except ValueError:
+        return f"{text!r} is no network; write one as 192.0.2.0/24, 2001:db8::/32 or a single address"
+
+
+Domain = Annotated[str, AfterValidator(_domain), Words("a domain")]
+HostName = Annotated[str, AfterValidator(_host_name), Words("a host name with its domain")]
+Mailbox = Annotated[str, AfterValidator(_mailbox), Words("a mail address")]
+RouteDomain = Annotated[str, AfterValidator(_route_domain), Words('a domain, ".domain" or "*"')]
+Positive = Annotated[int, Field(gt=0, le=1 << 31)]
+Network = Annotated[IPvAnyNetwork, BeforeValidator(_network), Words("a network")]
+FileName = Annotated[Path, BeforeValidator(_file), Words("a file name")]
+FileOrOutput = Annotated[Path | Literal["-"], BeforeValidator(_file_or_output), Words('a file name or "-"')]
 
 
 class Table(BaseModel):
-    """A table of the file: frozen, unknown keys are errors."""
+    """A table of the file: frozen; unknown keys are errors; a value is of its type or wrong ("50" is no number)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, str_strip_whitespace=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Spool(Table):
     """[spool]: the queue on disk."""
 
-    path: Path = Field(default=Path("/var/spool/mta"), description="directory of the spool; needs a local file system")
+    path: FileName = Field(
+        default=Path("/var/spool/mta"), description="directory of the spool; needs a local file system"
+    )
     shards: Annotated[int, Field(ge=1, le=256)] = Field(
         default=1, description="databases side by side; can grow, never shrink"
     )
-    history: Seconds = Field(default=14 * 86400.0, description="how long finished messages stay findable (mta why)")
+    history: SecondsOrNone = Field(
+        default=14 * 86400.0, description="how long finished messages stay findable (mta why)"
+    )
     history_limit: Octets = Field(default=2 << 30, description="size of the history on disk; the oldest day goes first")
     refusals_limit: Octets = Field(default=64 << 20, description="size of the file of refused sessions and recipients")
 
@@ -78,15 +137,15 @@ class CertificateName(Table):
     """[[tls.name]]: a certificate for some names of SNI."""
 
     names: list[HostName] = Field(min_length=1, description="names a client may ask for by SNI")
-    certificate: Path = Field(description="PEM file: certificate, then its chain")
-    private_key: Path = Field(description="PEM file, readable by nobody else")
+    certificate: FileName = Field(description="PEM file: certificate, then its chain")
+    private_key: FileName = Field(description="PEM file, readable by nobody else")
 
 
 class Tls(Table):
     """[tls]: the server's certificates."""
 
-    certificate: Path | None = Field(default=None, description="PEM file: certificate, then its chain")
-    private_key: Path | None = Field(default=None, description="PEM file, readable by nobody else")
+    certificate: FileName | None = Field(default=None, description="PEM file: certificate, then its chain")
+    private_key: FileName | None = Field(default=None, description="PEM file, readable by nobody else")
     minimum: Literal["TLSv1.2", "TLSv1.3"] = Field(default="TLSv1.2", description="lowest version taken from clients")
     handshake_timeout: Seconds = Field(default=60.0, description="time for a handshake")
     name: list[CertificateName] = Field(default=[], description="further certificates by SNI name")
@@ -117,7 +176,7 @@ class UsersBackend(Table):
     """[[auth.backend]] kind = "users": the own user database (mta user)."""
 
     kind: Literal["users"]
-    path: Path = Field(description="the database that `mta user` keeps")
+    path: FileName = Field(description="the database that `mta user` keeps")
 
 
 class Auth(Table):
@@ -129,7 +188,9 @@ class Auth(Table):
     realm: str = Field(default="", description="appended to a login without a domain; default: hostname's domain")
     backend: list[UsersBackend] = Field(default=[], description="password stores, asked in order")
     failures_per_session: Positive = Field(default=3, description="failed logins before the connection is closed")
-    cache_seconds: Seconds = Field(default=60.0, description="how long a proven password is remembered (by keyed hash)")
+    cache_seconds: SecondsOrNone = Field(
+        default=60.0, description="how long a proven password is remembered (by keyed hash)"
+    )
 
     @field_validator("mechanisms")
     @classmethod
@@ -157,10 +218,15 @@ class Route(Table):
 
     @field_validator("recipients")
     @classmethod
-    def _recipients(cls, text: str) -> str:
+    def _recipients(cls, text: str, info: ValidationInfo) -> str:
         if text in {"any", "users", "passwd"} or (text.startswith("table:") and len(text) > len("table:")):
-            return text
+            return _path_after("table:", text, info)
         raise ValueError('must be "any", "users", "passwd" or "table:/path/of/file"')
+
+    @field_validator("via")
+    @classmethod
+    def _via(cls, text: str, info: ValidationInfo) -> str:
+        return _path_after("maildir:", text, info)
 
 
 class Limits(Table):
@@ -214,7 +280,7 @@ class Queue(Table):
 class Control(Table):
     """[control]: the administrator's door."""
 
-    socket: Path = Field(default=Path("/run/mta/mta.sock"), description="UNIX socket of `mta`; peers by uid")
+    socket: FileName = Field(default=Path("/run/mta/mta.sock"), description="UNIX socket of `mta`; peers by uid")
     admins: list[int | str] = Field(
         default=[], description="uids or user names that may use all verbs, beside root and mta's own"
     )
@@ -223,7 +289,7 @@ class Control(Table):
 class Log(Table):
     """[log]: the event log, one line an event."""
 
-    path: Path | Literal["-"] = Field(default="-", description='file, or "-" for standard output (systemd\'s journal)')
+    path: FileOrOutput = Field(default="-", description='file, or "-" for standard output (systemd\'s journal)')
     format: Literal["text", "json"] = Field(default="text", description="text or JSON lines")
 
 

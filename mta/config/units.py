@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+SIZE_LIMIT_OCTETS = 1 << 50  # a petabyte: far from any 64-bit counter's end
+DURATION_LIMIT_SECONDS = 100 * 365 * 86400.0  # added to a wall time it is still a date
 
 _SIZE = re.compile(r"(\d+)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)", re.IGNORECASE)
@@ -40,5 +43,33 @@ def parse_duration(value: object) -> object:
     return total
 
 
-Octets = Annotated[int, BeforeValidator(parse_size)]
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
+class Words(str):
+    """What a value of this type is, in plain words: for errors and for the documentation. pydantic passes it by."""
+
+    __slots__ = ()
+
+
+_SIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": _SIZE.pattern}]}
+_DURATION_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}
+
+Octets = Annotated[
+    int,
+    Field(gt=0, le=SIZE_LIMIT_OCTETS),
+    BeforeValidator(parse_size),
+    WithJsonSchema(_SIZE_SCHEMA),
+    Words('a size: octets, or "128K", "25M", "2G"'),
+]
+Seconds = Annotated[
+    float,
+    Field(gt=0, le=DURATION_LIMIT_SECONDS, allow_inf_nan=False),
+    BeforeValidator(parse_duration),
+    WithJsonSchema(_DURATION_SCHEMA),
+    Words('a duration: seconds, or "90s", "5m", "1h30m", "5d"'),
+]
+SecondsOrNone = Annotated[
+    float,
+    Field(ge=0, le=DURATION_LIMIT_SECONDS, allow_inf_nan=False),
+    BeforeValidator(parse_duration),
+    WithJsonSchema(_DURATION_SCHEMA),
+    Words('a duration: seconds, or "90s", "5m", "1h30m", "5d"; 0 for none'),
+]
