@@ -194,6 +194,8 @@ def parse_path(text: str, *, utf8: bool = False) -> tuple[Address, str]:
     if not inner:
         return NULL_PATH, rest
     if inner.startswith("@"):
+        if len(text[: end + 1].encode("utf-8", "surrogatepass")) > PATH_LIMIT_OCTETS:
+            raise AddressError(f"the path is longer than {PATH_LIMIT_OCTETS} octets")
         route, colon, inner = inner.partition(":")
         if not colon:
             raise AddressError("malformed source route")

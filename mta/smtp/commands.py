@@ -23,6 +23,8 @@ from mta.smtp.parameters import (
 
 _CHUNK = re.compile(r"(\d{1,19})(?: +(LAST))?", re.IGNORECASE | re.ASCII)
 CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+# C1 controls, line separators and the bidi controls: lawful UTF-8, but they only ever deceive a reader of a log or a listing.
+_DECEPTIVE = re.compile("[\u0080-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 class CommandError(ValueError):
@@ -36,9 +38,12 @@ class CommandError(ValueError):
 def decode_argument(argument: bytes) -> str:
     """ASCII, or UTF-8 where SMTPUTF8 may allow it. Raises CommandError."""
     try:
-        return argument.decode("utf-8")
+        text = argument.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise CommandError(reply.BAD_OCTETS) from error
+        raise CommandError(reply.BAD_ARGUMENT) from error
+    if not text.isascii() and _DECEPTIVE.search(text):
+        raise CommandError(reply.BAD_ARGUMENT)
+    return text
 
 
 def parse_mail(text: str, session: Callable[[], tuple[frozenset[str], bool]]) -> tuple[Address, MailParameters]:
@@ -55,7 +60,10 @@ def parse_mail(text: str, session: Callable[[], tuple[frozenset[str], bool]]) ->
         if not rest:
             return reverse_path, NO_MAIL_PARAMETERS
         offered, over_tls = session()
-        return reverse_path, parse_mail_parameters(rest, over_tls=over_tls, offered=offered)
+        parameters = parse_mail_parameters(rest, over_tls=over_tls, offered=offered)
+        if not parameters.smtputf8 and not path.isascii():  # the word stood in the path, not among the parameters
+            raise CommandError(reply.NON_ASCII_NEEDS_SMTPUTF8)
+        return reverse_path, parameters
     except AddressError as error:
         raise CommandError(_bad_path("5.1.7", error, path)) from error
     except ParameterError as error:

@@ -144,17 +144,16 @@ class ChunkReader:
         self._held = b""
         self._ends_with_crlf = True
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """(content, rest). `remaining` is 0 when the chunk is complete."""
-        block, rest = data[: self.remaining], data[self.remaining :]
-        self.remaining -= len(block)
-        block = self._held + block
+    def feed(self, data: bytes) -> bytes:
+        """The content in `data`, which is no more than `remaining`; that is 0 when the chunk is complete."""
+        self.remaining -= len(data)
+        block = self._held + data
         self._held = b""
         if block.endswith(b"\r"):
             block, self._held = block[:-1], b"\r"
         if block:
             self._ends_with_crlf = block.endswith(b"\n")
-        return block, rest
+        return block
 
     def finish(self) -> bytes:
         """What still belongs to the content after the last chunk: a lone CR, or the CRLF that its last line lacks.

@@ -51,11 +51,19 @@ class InputBuffer:
         """Only right after take_all."""
         self._buffer, self._offset, self.octets = octets, 0, len(octets)
 
+    def take_some(self, limit: int) -> bytes:
+        """At most `limit` octets; costs what it gives, however much is behind it (thousands of one-octet chunks)."""
+        if self._pending:
+            self._gather()
+        octets = self._buffer[self._offset : self._offset + limit]
+        self._offset += len(octets)
+        self.octets -= len(octets)
+        return octets
+
     def starts_with(self, octets: bytes) -> bool:
-        first = (
-            self._pending[0] if self._pending and self._offset >= len(self._buffer) else self._buffer[self._offset :]
-        )
-        return first.startswith(octets)
+        if self._pending and len(self._buffer) - self._offset < len(octets):
+            self._gather()
+        return self._buffer.startswith(octets, self._offset)
 
     def take_line(self, limit: int, prefix: bytes = b"", more: int = 0) -> bytes | Oddity | None:
         """The next line without its end; None when it has not come whole.

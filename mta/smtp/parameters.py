@@ -56,7 +56,9 @@ def _split(text: str) -> dict[str, str | None]:
     if text[0] not in " ":
         raise ParameterError(BAD_SYNTAX)
     found: dict[str, str | None] = {}
-    for word in text.split():
+    for word in text.split(" "):  # not at the white space that Unicode has beside it
+        if not word:
+            continue
         name, equals, value = word.partition("=")
         name = name.upper()
         if not _WORD.fullmatch(name) or (equals and not value):
@@ -69,7 +71,7 @@ def _split(text: str) -> dict[str, str | None]:
 
 def declares_smtputf8(text: str) -> bool:
     """Does a parameter list name SMTPUTF8? It must be known before the path is parsed."""
-    return "SMTPUTF8" in text.upper().split()
+    return "SMTPUTF8" in text.upper().split(" ")
 
 
 def parse_mail_parameters(text: str, *, over_tls: bool, offered: frozenset[str]) -> MailParameters:

@@ -45,8 +45,8 @@ class ServerEngine:
 
     __slots__ = (
         "_chunks", "_dots", "_esmtp", "_events", "_facts", "_input", "_junk", "_last", "_messages", "_mode", "_out",
-        "_recipients", "_settle", "_state", "_swallow", "_ticket", "_tickets", "_utf8", "_window", "authenticated", "errors",
-        "hello", "mechanisms", "normalize", "over_tls", "profile",
+        "_overshoot", "_recipients", "_secrets", "_settle", "_state", "_strikes", "_swallow", "_ticket", "_tickets", "_utf8",
+        "_window", "authenticated", "errors", "hello", "mechanisms", "normalize", "over_tls", "profile",
     )  # fmt: skip
 
     def __init__(self, profile: ServerProfile, *, over_tls: bool = False, normalize: bool | None = None) -> None:
@@ -56,7 +56,9 @@ class ServerEngine:
         self.mechanisms: tuple[str, ...] = ()
         self.authenticated = False
         self.hello = ""
-        self.errors = 0
+        self.errors = 0  # of the whole session, for the log
+        self._strikes = 0  # errors since the last accepted message: what is punished
+        self._secrets = False  # AUTH was tried: a line that is no command may be a password
         self._esmtp = False
         self._state = State.START
         self._mode = Mode.LINE
@@ -68,6 +70,7 @@ class ServerEngine:
         self._settle: Callable[[Reply], None] | None = None  # what the open ticket's answer does
         self._utf8 = False
         self._recipients = 0
+        self._overshoot = 0  # recipients beyond the limit
         self._messages = 0
         self._junk = 0
         self._swallow = False  # a chunk that nobody may send now goes by
@@ -164,6 +167,8 @@ class ServerEngine:
         if self._mode is Mode.CLOSED:
             return
         self._ticket, self._settle = _NO_TICKET, None
+        # What was not handed out is void too: a message must not be stored behind a 421. The end of a transaction is told.
+        self._events = deque(each for each in self._events if isinstance(each, events.TransactionEnded))
         if self._mode is not Mode.HANDSHAKE:
             self._out.append(answer.wire)
         self._close(reason)
@@ -189,13 +194,14 @@ class ServerEngine:
             self._out.append(answer.wire)
             return
         self.errors += 1
+        self._strikes += 1
         if answer.code == 421:
             self._out.append(answer.wire)
             self._close("refused with 421")
-        elif self.errors >= self.profile.hard_errors:
+        elif self._strikes >= self.profile.hard_errors:
             self._out.append(answer.wire)
             self._refuse_and_close(reply.TOO_MANY_ERRORS, "too many errors")
-        elif self.errors > self.profile.soft_errors:
+        elif self._strikes > self.profile.soft_errors:
             self._events.append(events.Penalty(self._open(self._after_penalty), answer))
         else:
             self._out.append(answer.wire)
@@ -223,7 +229,7 @@ class ServerEngine:
         if self._state >= State.MAIL:
             self._events.append(events.TransactionEnded())
             self._state = State.READY
-        self._recipients = 0
+        self._recipients = self._overshoot = 0
         self._dots = self._chunks = self._facts = None
         self._last = self._swallow = False
         self._window = self.profile.content_window
@@ -249,7 +255,9 @@ class ServerEngine:
         elif isinstance(line, Oddity):
             self._refuse(reply.BAD_OCTETS, b"")  # RFC 5321 section 2.3.8: LF alone ends no line
         elif CONTROL.search(line):
-            self._refuse(reply.BAD_OCTETS, line[:_SHOWN])
+            verb = line.partition(b" ")[0].upper()
+            known = verb in _COMMANDS
+            self._refuse(reply.BAD_ARGUMENT if known else reply.BAD_OCTETS, self._shown(verb, line))
         else:
             self._take_command(line)
         return True
@@ -271,7 +279,8 @@ class ServerEngine:
             self._junk += 1
             if self._junk > self.profile.junk_limit:
                 self.errors += 1
-                if self.errors >= self.profile.hard_errors:
+                self._strikes += 1
+                if self._strikes >= self.profile.hard_errors:
                     self._refuse_and_close(reply.TOO_MANY_ERRORS, "too many commands without mail")
                     return
         refusal = states.REFUSALS[self._state].get(verb)
@@ -279,18 +288,24 @@ class ServerEngine:
             if verb == b"BDAT":
                 self._swallow_chunk(argument, refusal, line)
             else:
-                self._refuse(refusal, line)
+                self._refuse(refusal, self._shown(verb, line))
             return
         try:
             take(self, decode_argument(argument), line)
         except CommandError as error:
-            self._refuse(error.reply, line[:_SHOWN] if verb != b"AUTH" else verb)
+            self._refuse(error.reply, self._shown(verb, line))
+
+    def _shown(self, verb: bytes, line: bytes) -> bytes:
+        """What the log may have of a refused line: no initial response, and nothing that may be a password gone astray."""
+        if verb == b"AUTH":
+            return verb
+        return b"" if self._secrets and verb not in _COMMANDS else line[:_SHOWN]
 
     def _take_unknown(self, verb: bytes, line: bytes) -> None:
         if verb in states.FOREIGN:
             self._refuse_and_close(reply.NOT_SMTP, "another protocol")
         else:
-            self._refuse(reply.UNKNOWN_COMMAND, line)
+            self._refuse(reply.UNKNOWN_COMMAND, self._shown(verb, line))
 
     # --- commands -------------------------------------------------------------------------------------------------
 
@@ -335,9 +350,18 @@ class ServerEngine:
     def _rcpt(self, text: str, line: bytes) -> None:
         address, original, parameters = parse_rcpt(text, utf8=self._utf8)
         if self._recipients >= self.profile.recipients_limit:
-            self._refuse(reply.TOO_MANY_RECIPIENTS, line)
+            self._refuse_recipient_over_limit(line)
         else:
             self._events.append(events.Rcpt(self._open(self._after_rcpt), address, original, parameters))
+
+    def _refuse_recipient_over_limit(self, line: bytes) -> None:
+        """RFC 5321 section 4.5.3.1.10: the client sends to those we took and comes back for the rest, so that as many
+        again are no error of its own. Else a list of some more than the limit could never be sent."""
+        self._overshoot += 1
+        if self._overshoot > self.profile.recipients_limit:
+            self._refuse(reply.TOO_MANY_RECIPIENTS, line)
+        else:
+            self._out.append(reply.TOO_MANY_RECIPIENTS.wire)
 
     def _after_rcpt(self, answer: Reply) -> None:
         if answer.positive:
@@ -421,6 +445,7 @@ class ServerEngine:
         self._say(answer)
 
     def _auth(self, text: str, line: bytes) -> None:
+        self._secrets = True
         mechanism, initial = parse_auth(text)
         if not self.profile.auth:
             self._refuse(reply.AUTH_NOT_OFFERED, b"AUTH")
@@ -487,7 +512,7 @@ class ServerEngine:
     def _finish_content(self, accepted: bool) -> None:
         if accepted:
             self._messages += 1
-            self._junk = 0
+            self._junk = self._strikes = 0
         self._end_transaction()
 
     def _bdat(self, text: str, line: bytes) -> None:
@@ -539,8 +564,7 @@ class ServerEngine:
         if chunks.remaining:
             if not self._input.octets:
                 return False
-            block, rest = chunks.feed(self._input.take_all())
-            self._input.put_back(rest)
+            block = chunks.feed(self._input.take_some(chunks.remaining))
             if block:
                 self._give(facts.take(block))
         if not chunks.remaining:
