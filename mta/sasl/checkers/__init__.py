@@ -1,0 +1,1 @@
+"""Password stores as checkers of twisted.cred, one file each, and the chain that asks them in order."""
