@@ -13,8 +13,6 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mta.mail.reply import printable
-
 LINE_LIMIT_OCTETS = 4096  # RFC 5321 section 4.5.3.1.5 says 512; real peers write novels, eight times as long
 LINES_LIMIT = 128  # the longest EHLO reply seen has about 30
 TEXT_LIMIT = 1000  # characters of a reply's text that are kept in outcomes
@@ -23,7 +21,6 @@ TEXT_LIMIT = 1000  # characters of a reply's text that are kept in outcomes
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 # RFC 3463 section 2, RFC 2034 section 3
 _STATUS = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?: +|$)")
-_DECEPTIVE = re.compile("[\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 class ReplyError(ValueError):
@@ -137,8 +134,14 @@ def _reply(code: bytes, octets: list[bytes]) -> PeerReply:
 
 
 def _harmless(line: bytes) -> str:
-    if line.isascii():
-        text = line.decode("ascii")
-        return text if text.isprintable() else printable(text).replace("\t", " ")
-    text = printable(line.decode("utf-8", "backslashreplace")).replace("\t", " ")
-    return _DECEPTIVE.sub(lambda hit: f"\\u{ord(hit[0]):04x}", text)
+    """Text that str.isprintable calls printable: no controls, no line ends of Unicode, no marks of direction."""
+    text = line.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join([c if c.isprintable() else _escape(ord(c)) for c in text])
+
+
+def _escape(point: int) -> str:
+    if point == 9:
+        return " "
+    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}"
