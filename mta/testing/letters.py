@@ -15,7 +15,13 @@ BODY = b"A line.\r\n.dots.\r\nThe end.\r\n"
 def message(sender: str = "sender@example.org", **fields: Any) -> Message:
     """`sender` "" is the null reverse-path."""
     path = parse_address(sender, utf8=True) if sender else NULL_PATH
-    given = {"id": 1, "kind": Kind.RELAY, "received_at": 0.0, "expires_at": 5 * 86400.0, "size": 0} | fields
+    given: dict[str, Any] = {
+        "id": 1,
+        "kind": Kind.RELAY,
+        "received_at": 0.0,
+        "expires_at": 5 * 86400.0,
+        "size": 0,
+    } | fields
     return Message(reverse_path=path, **given)
 
 
