@@ -36,16 +36,6 @@ class Events(Protocol):
     def event(self, name: str, message: int = 0, /, **fields: Value) -> None: ...
 
 
-class NullLog:
-    """Takes every event and keeps none: for tools and tests."""
-
-    def event(self, name: str, message: int = 0, /, **fields: Value) -> None:
-        return None
-
-    def stop(self) -> Deferred[None]:
-        return succeed(None)
-
-
 class EventLog:
     """The log of one process. `start` opens the target and starts the thread: call it after the daemon's fork.
 
@@ -174,3 +164,16 @@ class EventLog:
 
         writer.stop(written)
         return done
+
+
+class NullLog(EventLog):
+    """Takes every event and keeps none: for tools and tests. Needs neither reactor nor thread."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def start(self) -> None:
+        return None
+
+    def event(self, name: str, message: int = 0, /, **fields: Value) -> None:
+        return None

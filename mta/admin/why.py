@@ -1,0 +1,128 @@
+"""What happened to a message: its journal, from the spool and from the history, and what was refused at the door.
+
+A queue ID, an address (of a sender or a recipient), or a Message-ID says what is looked for. The answer holds entries as the
+journal has them; mta.admin.timeline puts them into words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mta.admin.arguments import Arguments, address_pattern, number_of, text_of
+from mta.admin.errors import NOT_FOUND, VerbError
+from mta.admin.house import Caller, House, ReadableSpool, Sought, Story
+from mta.admin.queue import message_data, recipient_data
+from mta.mail.envelope import Message, State
+from mta.mail.identifiers import TEXT_LENGTH, format_id, parse_id
+from mta.spool.contract import Page, Selection
+
+STORIES_MAX = 100
+SCAN_ROWS = 500
+SCAN_MAX = 200_000  # rows looked through for a Message-ID, which the spool has no index for
+
+
+def sought_of(text: str, limit: int) -> Sought:
+    """A queue ID, a Message-ID in angle brackets, an address, or `@domain`. Raises VerbError."""
+    text = text.strip()
+    if len(text) == TEXT_LENGTH and "@" not in text:
+        try:
+            return Sought(message=parse_id(text), limit=limit)
+        except ValueError:
+            pass
+    if text.startswith("<") and text.endswith(">") and len(text) > 2:
+        return Sought(message_id=text, limit=limit)
+    if "@" in text:
+        return Sought(address=address_pattern(text, "what"), limit=limit)
+    raise VerbError(f"{text!r} is no queue ID, no address and no <Message-ID>")
+
+
+async def why(house: House, caller: Caller, arguments: Arguments) -> dict[str, Any]:
+    """`messages`, oldest first, each with `entries`; `refusals`, oldest first; `more` when the limit cut something off."""
+    limit = max(1, number_of(arguments, "limit", 20, STORIES_MAX))
+    sought = sought_of(text_of(arguments, "what"), limit)
+    stories = await _find(house, sought)
+    refusals: list[Any] = []
+    if house.archive is not None and not sought.message_id:
+        refusals = [dict(note) for note in await house.archive.refusals(sought)]
+    if sought.address and not sought.address.startswith("@") and not stories and not refusals:
+        # An address in angle brackets may have been a Message-ID written without them.
+        stories = await _find(house, Sought(message_id=f"<{sought.address}>", limit=limit))
+    if not stories and not refusals:
+        raise VerbError(_nothing(sought), NOT_FOUND)
+    newest = sorted(stories.values(), key=lambda story: story.message.id)[-limit:]
+    return {
+        "messages": [story_data(story) for story in newest],
+        "refusals": sorted(refusals, key=lambda note: float(note.get("at", 0))),
+        "more": len(stories) > len(newest) or len(newest) == limit or len(refusals) == limit,
+        "now": house.now(),
+    }
+
+
+def _nothing(sought: Sought) -> str:
+    what = format_id(sought.message) if sought.message else sought.address or sought.message_id
+    return f"nothing is known of {what}: it is not in the queue, the history or the refusals that are kept"
+
+
+def story_data(story: Story) -> dict[str, Any]:
+    return {
+        "message": message_data(story.message),
+        "recipients": [recipient_data(each) for each in story.recipients],
+        "entries": [
+            {"at": entry.at, "kind": entry.kind.value, "recipient_id": entry.recipient, "data": dict(entry.data)}
+            for entry in story.journal
+        ],
+    }
+
+
+async def _find(house: House, sought: Sought) -> dict[int, Story]:
+    """The stories that fit, by message; the spool's word goes before the history's (a copy may be in both for a moment)."""
+    found: dict[int, Story] = {}
+    if house.archive is not None:
+        for story in await house.archive.stories(sought):
+            found[story.message.id] = story
+    for identifier, shard in (await _in_spool(house, sought)).items():
+        record = await shard.message(identifier)
+        if record is not None:
+            found[identifier] = Story(*record, tuple(await shard.events(identifier)))
+    return found
+
+
+async def _in_spool(house: House, sought: Sought) -> dict[int, ReadableSpool]:
+    """The newest messages of the spool that fit."""
+    if sought.message:
+        shard = house.shard_of(sought.message)
+        return {sought.message: shard} if shard is not None else {}
+    hits: dict[int, ReadableSpool] = {}
+    for shard in house.shards:
+        here: list[int] = []
+        for selection in _selections(sought):
+            here += await _scan(shard, selection, sought)
+        hits.update(dict.fromkeys(here, shard))
+    return dict(sorted(hits.items())[-sought.limit :])
+
+
+def _selections(sought: Sought) -> list[Selection]:
+    everywhere = tuple(State)
+    if sought.address:
+        return [
+            Selection(states=everywhere, sender=sought.address),
+            Selection(states=everywhere, recipient=sought.address),
+        ]
+    return [Selection(states=everywhere)]
+
+
+async def _scan(shard: ReadableSpool, selection: Selection, sought: Sought) -> list[int]:
+    found: list[int] = []
+    seen = cursor = 0
+    while True:
+        page: Page = await shard.select(selection, SCAN_ROWS, cursor)
+        for row in page.rows:
+            if _fits(row.message, sought) and (not found or found[-1] != row.message.id):
+                found.append(row.message.id)
+        seen, cursor = seen + len(page.rows), page.cursor
+        if not cursor or seen >= SCAN_MAX:
+            return found[-sought.limit :]
+
+
+def _fits(message: Message, sought: Sought) -> bool:
+    return not sought.message_id or message.message_id == sought.message_id
