@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 from mta.config.model import Configuration
@@ -27,12 +28,13 @@ class Policies:
     generation: int
     router: Router
     header_bounds: HeaderBounds
+    in_relay_networks: Callable[[str], bool]  # remembers the clients it was asked of
 
     @classmethod
     def of(cls, configuration: Configuration, generation: int, router: Router) -> Policies:
         limits = configuration.limits
         bounds = HeaderBounds(limits.header_size, limits.header_fields, limits.header_field_size, limits.hops)
-        return cls(configuration, generation, router, bounds)
+        return cls(configuration, generation, router, bounds, lru_cache(maxsize=4096)(configuration.may_relay))
 
 
 class Refusals(Protocol):

@@ -80,7 +80,7 @@ class Session:
         self.tls = ""
         self.mechanism = self.authzid = ""
         self.accepted = 0
-        trusted = reception.policies.configuration.may_relay(client_ip)
+        trusted = reception.policies.in_relay_networks(client_ip)
         self.facts = ClientFacts(client_ip, listener.name, listener.submission, False, trusted, "", trusted)
         self._policies: Policies = reception.policies
         self._accepting = False
@@ -335,7 +335,7 @@ class Session:
         self._accepting = False
         if not isinstance(result, Failure):
             self.accepted += 1
-            return Reply(250, "2.0.0", "Ok: queued as " + format_id(result[0].message.id))
+            return reply.queued_as(format_id(result[0].message.id))
         full = result.check(SpoolFull) is not None
         self.reception.log.event("store-failed", self._queue_id, error=result.getErrorMessage())
         answer = reply.SPOOL_FULL if full else reply.SPOOL_FAILED

@@ -10,10 +10,10 @@ everything that is hard about TLS stays where it is well kept.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp
@@ -57,7 +57,9 @@ class ClearStreams:
             some: Any = port
             some.transport = self._accepted
 
-    def _accepted(self, skt: socket.socket, protocol: Any, peer: Any, port: Any, number: int, reactor: Any) -> ClearStream:
+    def _accepted(
+        self, skt: socket.socket, protocol: Any, peer: Any, port: Any, number: int, reactor: Any
+    ) -> ClearStream:
         return ClearStream(self, skt, protocol, peer, port, number)
 
     # --- IReadDescriptor ------------------------------------------------------------------------------------------
@@ -83,7 +85,7 @@ class ClearStreams:
                     stream.ready(events)
                 except Exception:  # noqa: BLE001 - one connection's fault must not end another
                     _log.failure("a connection failed")
-                    self.end(stream, Failure())  # type: ignore[no-untyped-call]
+                    self.end(stream, Failure())
         finally:
             self._dealing = False
             if self._ending:
@@ -149,7 +151,7 @@ class ClearStream:
             self._end(_DONE)
 
     def _lose(self, why: Exception) -> None:
-        self._end(Failure(why))  # type: ignore[no-untyped-call]
+        self._end(Failure(why))
 
     def _end(self, reason: Failure) -> None:
         if self.connected:
@@ -162,10 +164,8 @@ class ClearStream:
         if self._streams.streams.pop(descriptor, None) is None:
             return
         self._streams.set.unregister(descriptor)
-        try:
+        with contextlib.suppress(OSError):  # the peer was quicker
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the peer was quicker
         self._socket.close()
         protocol, self.protocol = self.protocol, None
         protocol.connectionLost(reason)
@@ -260,6 +260,3 @@ class ClearStream:
         if not self._reading:
             server.pauseProducing()
         server.startTLS(context_factory)
-
-
-Adopt = Callable[[IListeningPort], None]
