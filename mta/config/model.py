@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from mta.config.endpoints import with_absolute_path
 from mta.config.units import Octets, Seconds, SecondsOrNone, Words
 from mta.mail.address import AddressError, parse_address, parse_domain
 
@@ -41,6 +42,13 @@ def _host_name(text: str) -> str:
     if "." not in name or name.startswith("["):
         raise ValueError("must be a fully qualified domain name, such as mail.example.org")
     return name
+
+
+def _server_name(text: str) -> str:
+    """A name of SNI, or `*.` and a domain for one label before it."""
+    if text.startswith("*."):
+        return "*." + _host_name(text[2:])
+    return _host_name(text)
 
 
 def _mailbox(text: str) -> str:
@@ -83,6 +91,11 @@ def _path_after(prefix: str, text: str, info: ValidationInfo) -> str:
     return prefix + absolute(path, info) if path and path != text else text
 
 
+def _endpoint(text: str, info: ValidationInfo) -> str:
+    base = info.context.get("base", "") if info.context else ""
+    return with_absolute_path(text, base) if base else text
+
+
 def _network(value: object) -> object:
     if isinstance(value, str):
         try:
@@ -103,8 +116,10 @@ def _network_hint(text: str) -> str:
 
 Domain = Annotated[str, AfterValidator(_domain), Words("a domain")]
 HostName = Annotated[str, AfterValidator(_host_name), Words("a host name with its domain")]
+ServerName = Annotated[str, AfterValidator(_server_name), Words('a host name, or "*." and a domain')]
 Mailbox = Annotated[str, AfterValidator(_mailbox), Words("a mail address")]
 RouteDomain = Annotated[str, AfterValidator(_route_domain), Words('a domain, ".domain" or "*"')]
+EndpointText = Annotated[str, AfterValidator(_endpoint), Words("an endpoint")]
 Positive = Annotated[int, Field(gt=0, le=1 << 31)]
 Network = Annotated[IPvAnyNetwork, BeforeValidator(_network), Words("a network")]
 FileName = Annotated[Path, BeforeValidator(_file), Words("a file name")]
@@ -136,7 +151,7 @@ class Spool(Table):
 class CertificateName(Table):
     """[[tls.name]]: a certificate for some names of SNI."""
 
-    names: list[HostName] = Field(min_length=1, description="names a client may ask for by SNI")
+    names: list[ServerName] = Field(min_length=1, description='names a client may ask for by SNI; "*.example.org" too')
     certificate: FileName = Field(description="PEM file: certificate, then its chain")
     private_key: FileName = Field(description="PEM file, readable by nobody else")
 
@@ -161,7 +176,7 @@ class Listener(Table):
     """[[listener]]: where clients connect."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = Field(description="its name in logs and metrics")
-    endpoints: list[str] = Field(min_length=1, description='Twisted endpoint strings: "tcp:25", "tcp6:25"')
+    endpoints: list[EndpointText] = Field(min_length=1, description='Twisted endpoint strings: "tcp:25", "tcp6:25"')
     kind: Literal["mx", "submission"] = Field(description="mx: mail for our domains; submission: AUTH required")
     tls: Literal["none", "starttls", "implicit"] = Field(default="starttls", description="how TLS begins")
     auth: bool | None = Field(default=None, description="offer AUTH; default: only on submission")
@@ -296,14 +311,14 @@ class Log(Table):
 class Metrics(Table):
     """[metrics]: Prometheus."""
 
-    endpoint: str = Field(
+    endpoint: EndpointText = Field(
         default="", description='Twisted endpoint for HTTP, such as "tcp:9125:interface=127.0.0.1"; "" for none'
     )
 
     @field_validator("endpoint")
     @classmethod
     def _private(cls, text: str) -> str:
-        if text.startswith("tcp") and "interface=" not in text:
+        if text.startswith("tcp") and "interface=" not in text:  # all the world must be asked for by name
             raise ValueError("name an interface: metrics are not for the world (interface=127.0.0.1)")
         return text
 

@@ -1,1 +1,1 @@
-"""TLS contexts, built directly."""
+"""TLS: contexts for servers and clients built directly on pyOpenSSL, certificates by name, channel bindings."""
