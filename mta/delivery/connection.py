@@ -5,6 +5,7 @@ Whoever opened it is told through `ConnectionOwner`; nothing is told twice, and 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 from typing import Protocol as Interface
@@ -57,8 +58,9 @@ class ConnectionOwner(Interface):
     def ready(self, connection: SmtpConnection) -> None:
         """It can take a message: after the hello, and after each message."""
 
-    def finished(self, connection: SmtpConnection, outcome: Finished) -> None:
-        """What became of the message it had."""
+    def finished(self, connection: SmtpConnection, end: Finished) -> Callable[[], None] | None:
+        """What became of the message it had. What is returned is called when all else has been told: then the connection is
+        free, and who is told of his message and sends another finds it so."""
 
     def over(self, connection: SmtpConnection, end: SessionOver | None) -> None:
         """It is gone; None: in peace, by QUIT."""
@@ -97,6 +99,7 @@ class SmtpConnection(Protocol):
         self._stream: BodyStream | None = None
         self._replies = -1
         self._pumping = False
+        self._later: deque[Callable[[], None]] = deque()
         self.host, self.address = host, address
         self.tls = ""  # version and cipher
         self.messages = 0  # that it was given
@@ -183,9 +186,15 @@ class SmtpConnection(Protocol):
             return
         self._pumping = True
         engine = self._engine
+        later = self._later
         try:
-            while (event := engine.next_event()) is not None:
-                self._tell(event)
+            while True:
+                if (event := engine.next_event()) is not None:
+                    self._tell(event)
+                elif later:
+                    later.popleft()()
+                else:
+                    break
         finally:
             self._pumping = False
         data = engine.data_to_send()
@@ -201,8 +210,8 @@ class SmtpConnection(Protocol):
             case Finished():
                 self._content = self._message = None
                 self._stop_stream()
-                if self._owner is not None:
-                    self._owner.finished(self, event)
+                if self._owner is not None and (step := self._owner.finished(self, event)) is not None:
+                    self._later.append(step)
             case Ready():
                 if self._owner is not None:
                     self._owner.ready(self)
@@ -235,7 +244,7 @@ class SmtpConnection(Protocol):
         transport: Any = self.transport
         assert self._tls_for is not None
         try:
-            transport.startTLS(self._tls_for(self.host))
+            transport.startTLS(self._tls_for(self.address if self.host.startswith("[") else self.host))
         except Exception as problem:  # noqa: BLE001 - contexts, names that are no SNI names: TLS is not to be had
             self._engine.fail(Cause.TLS_FAILED, f"TLS could not begin: {type(problem).__name__}")
             return

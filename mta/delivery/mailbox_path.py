@@ -52,4 +52,5 @@ def mailbox_path(template: str, address: Address) -> MailboxPath:
         part.replace("{domain}", "\0").replace("{local}", local).replace("\0", domain)
         for part in template[cut:].split("/")
     )
-    return MailboxPath(template[: cut - 1] or ("/" if cut else "."), tuple(name for name in names if name))
+    root = (template[: cut - 1] or "/") if cut else "."
+    return MailboxPath(root, tuple(name for name in names if name))

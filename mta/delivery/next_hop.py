@@ -179,26 +179,26 @@ class NextHop:
             connection.idle_since = self._seconds()
             self._idle.append(connection)
 
-    def finished(self, connection: SmtpConnection, end: Finished) -> None:
+    def finished(self, connection: SmtpConnection, end: Finished) -> Callable[[], None] | None:
         delivery = self._busy.pop(connection, None)
         if delivery is None:
-            return
+            return None
         delivery.tried(connection.host, connection.address, connection.tls, end.reply, self._seconds(), end.phase.value)
         if end.lack is not None:
             outcome = end.outcomes[0]
             delivery.lacking = outcome if isinstance(outcome, Failed) else None
         elif not connection.closed or self._stopped or _uncertain(end):
             self._settle(delivery, end)
-            return
+            return delivery.conclude
         elif connection.messages == 1 or connection.last_reply:
             delivery.sessions += 1
             self._settle(delivery, end, again=delivery.sessions < SESSIONS_LIMIT)
             if not delivery.left:
-                return
+                return delivery.conclude
         else:  # it had gone stale: nothing was learned about this host
             delivery.used.discard(connection.address)
             delivery.hosts = None
-        self._seek(delivery)
+        return lambda: self._seek(delivery)
 
     def over(self, connection: SmtpConnection, end: SessionOver | None) -> None:
         self._live.discard(connection)
@@ -221,8 +221,6 @@ class NextHop:
             else:
                 delivery.outcomes[recipient.id] = outcome
         delivery.left = tuple(left)
-        if not left:
-            delivery.conclude()
 
     def _transmit(self, connection: SmtpConnection, delivery: Delivery) -> None:
         self._busy[connection] = delivery

@@ -116,7 +116,7 @@ class RemoteSession(Protocol):
         self.gone: defer.Deferred[None] = defer.Deferred()
         self.tls = False
         self._buffer = b""
-        self._in_data = False
+        self._in_data = self._closing = False
         self._mail = ""
         self._accepted: list[str] = []
 
@@ -182,7 +182,7 @@ class RemoteSession(Protocol):
             self._buffer = b""
             self.tls = True
             self.wire.startTLS(self.host.tls)
-        return self.alive
+        return not self._closing
 
     def _content(self) -> bool:
         stream = b"\r\n" + self._buffer
@@ -195,12 +195,12 @@ class RemoteSession(Protocol):
         accepted = self._accepted
         message = RemoteMessage(self._mail, accepted, content, wire, self.tls)
         self._accepted = []
+        taken = False
         for _ in accepted if self.host.lmtp else [None]:
-            if self._answer(".", ".", f"250 2.0.0 taken as {len(self.host.messages) + 1}") == "2" and (
-                message not in self.host.messages
-            ):
-                self.host.messages.append(message)
-        return self.alive
+            taken = self._answer(".", ".", f"250 2.0.0 taken as {len(self.host.messages) + 1}") == "2" or taken
+        if taken:
+            self.host.messages.append(message)
+        return not self._closing
 
     def _answer(self, command: str, verb: str, usual: Answer) -> str:
         """Do what the script says, or what is usual; the first digit of what was said."""
@@ -213,8 +213,10 @@ class RemoteSession(Protocol):
             case None | Act.STALL:
                 return ""
             case Act.CLOSE:
+                self._closing = True
                 self.wire.loseConnection()
             case Act.ABORT:
+                self._closing = True
                 self.wire.abortConnection()
             case str():
                 self.say(answer)
