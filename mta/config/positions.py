@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 KeyPath = tuple[str | int, ...]
 
@@ -37,7 +38,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """The places of a file's keys. `file` is the name that people are shown."""
+    """The places of a file's keys. `file` is its path as it was given."""
 
     file: str = ""
     places: Mapping[KeyPath, Position] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class Positions:
     def place_of(self, key: str) -> str:
         """`mta.toml:34` for a key such as `route.0.via`; "" where neither it nor what surrounds it is written."""
         line = self.line(*(int(part) if part.isdecimal() else part for part in key.split(".")))
-        return f"{self.file}:{line}" if line else ""
+        return f"{PurePath(self.file).name}:{line}" if line else ""
 
 
 def index_positions(text: str, file: str = "") -> Positions:

@@ -1,0 +1,150 @@
+"""Routes, looked at before mail takes them: can `via` be understood, is each route reached, does one relay for the world?"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+
+from mta.config.endpoints import Endpoint
+from mta.config.findings import Findings
+from mta.config.model import Configuration, Route
+from mta.config.positions import KeyPath
+from mta.mail.address import AddressError, parse_domain
+
+# The router reads `via` for good (mta.routing.via, a floor above); a test holds both to the same texts.
+_SMTP = re.compile(r"smtp:\[([^\[\]\s]+)\](?::(\d{1,5}))?")
+_ERROR = re.compile(r"error:\s*[45]\.\d{1,3}\.\d{1,3}(?:\s.*)?", re.DOTALL)
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_PLACEHOLDERS = ("domain", "local")
+
+
+def check_routes(configuration: Configuration, bound: list[Endpoint], findings: Findings) -> None:
+    """`bound`: where this configuration listens."""
+    for index, route in enumerate(configuration.route):
+        key: KeyPath = ("route", index)
+        problem, hint = via_problem(route.via)
+        if problem:
+            findings.add("E501", (*key, "via"), problem, hint)
+        _check_recipients(configuration, route, key, findings)
+        _check_openness(route, key, findings)
+        _check_circle(configuration, route, key, bound, findings)
+    _check_order(configuration.route, findings)
+
+
+def via_problem(via: str) -> tuple[str, str]:
+    """Why `via` names no way out, and a hint; ("", "") when it does."""
+    scheme, _, rest = via.partition(":")
+    if via in {"mx", "discard"}:
+        return "", ""
+    if scheme == "maildir":
+        if not rest:
+            return "maildir: needs a path", 'such as "maildir:/var/mail/{domain}/{local}"'
+        unknown = [name for name in _PLACEHOLDER.findall(rest) if name not in _PLACEHOLDERS]
+        if unknown:
+            return f"{{{unknown[0]}}} is unknown", "a path may hold {domain} and {local}"
+        return "", ""
+    if scheme == "smtp":
+        return _next_hop_problem(via), 'such as "smtp:[smart.example.org]:587"'
+    if scheme == "error":
+        if _ERROR.fullmatch(via.rstrip()):
+            return "", ""
+        return "error: needs a status code that begins with 4 or 5, and a text", 'such as "error:5.1.1 No such user"'
+    return f"{via!r} is no way out", "known are maildir:, smtp:[host]:port, mx, discard and error:"
+
+
+def _next_hop_problem(via: str) -> str:
+    hit = _SMTP.fullmatch(via)
+    if hit is None:
+        return "smtp: needs a host in brackets, and may have a port"
+    if not 1 <= int(hit[2] or 25) <= 65535:
+        return f"{hit[2]} is no port"
+    try:
+        ipaddress.ip_address(hit[1])
+    except ValueError:
+        try:
+            parse_domain(hit[1], utf8=True)
+        except AddressError as error:
+            return f"{hit[1]!r} is no host: {error}"
+    return ""
+
+
+def _check_recipients(configuration: Configuration, route: Route, key: KeyPath, findings: Findings) -> None:
+    if route.recipients == "users" and not any(backend.kind == "users" for backend in configuration.auth.backend):
+        hint = 'add [[auth.backend]] with kind = "users" and a path'
+        findings.add("E503", (*key, "recipients"), "there is no password store that knows users", hint)
+    if route.recipients.startswith("table:"):
+        path = Path(route.recipients.removeprefix("table:"))
+        if not path.is_file():
+            findings.add("E504", (*key, "recipients"), f"the table {path} is missing or no file")
+        elif not os.access(path, os.R_OK):
+            findings.add("E504", (*key, "recipients"), f"the table {path} can't be read by this user")
+    if route.via.startswith("error:"):
+        for name in sorted({"recipients", "accept"} & route.model_fields_set):
+            findings.add("W510", (*key, name), f"{name} is without effect: the route refuses everybody")
+
+
+def _check_openness(route: Route, key: KeyPath, findings: Findings) -> None:
+    is_relay = route.via == "mx" or route.via.startswith("smtp:")
+    if route.accept == "all" and is_relay and "*" in route.domains and route.recipients == "any":
+        hint = "leave accept out: then only the authenticated and relay_networks may use it"
+        findings.add(
+            "E505", (*key, "accept"), "everybody may send to everywhere through this host: an open relay", hint
+        )
+    if route.via.startswith("maildir:"):
+        if "{local}" not in route.via:
+            findings.add("E502", (*key, "via"), "the path holds no {local}: everybody's mail would lie in one box")
+        elif route.recipients == "any" and route.accept != "authorized":
+            message = "every local part is taken, so anybody can have any number of mailboxes made"
+            findings.add("W508", (*key, "recipients"), message, 'say who exists: recipients = "users" or "table:/path"')
+
+
+def _check_circle(
+    configuration: Configuration, route: Route, key: KeyPath, bound: list[Endpoint], findings: Findings
+) -> None:
+    hit = _SMTP.fullmatch(route.via)
+    if hit is None:
+        return
+    host, port = hit[1].lower(), int(hit[2] or 25)
+    for endpoint in bound:
+        if endpoint.port == port and _is_here(host, endpoint, configuration.hostname):
+            hint = "name the host behind this one"
+            findings.add("E509", (*key, "via"), f"{host} port {port} is a listener of this configuration", hint)
+            return
+
+
+def _is_here(host: str, endpoint: Endpoint, hostname: str) -> bool:
+    """Is `host` an address of this endpoint, as far as the configuration tells?"""
+    if host in {hostname, "localhost"}:
+        return not endpoint.host or host == hostname or endpoint.host in {"127.0.0.1", "::1"}
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    family = "tcp" if address.version == 4 else "tcp6"
+    if endpoint.kind != family:
+        return False
+    return endpoint.host == str(address) or (not endpoint.host and address.is_loopback)
+
+
+def _check_order(routes: list[Route], findings: Findings) -> None:
+    """The first route that fits decides: what comes behind one that fits more is never reached."""
+    seen: dict[str, int] = {}
+    for index, route in enumerate(routes):
+        for position, pattern in enumerate(route.domains):
+            earlier = _covering(pattern, seen)
+            if earlier is not None:
+                key: KeyPath = ("route", index, "domains", position)
+                message = f"{pattern} is never reached: {earlier} stands in route {seen[earlier] + 1}"
+                findings.add("W507", key, message, "the first route that fits decides: put the narrower one first")
+            seen.setdefault(pattern, index)
+    if "*" not in seen:
+        hint = 'for a relay or submission server add a last route with domains = ["*"] and via = "mx"'
+        findings.add("W506", ("route",), 'no route has the domain "*": mail for elsewhere is refused', hint)
+
+
+def _covering(pattern: str, seen: dict[str, int]) -> str | None:
+    labels = pattern.lstrip(".").split(".")
+    wider = ["." + ".".join(labels[start:]) for start in range(1, len(labels))]
+    return next((each for each in (pattern, "*", *wider) if each in seen), None)
