@@ -162,8 +162,11 @@ def _context(listener: str, identity: Identity, minimum: int, on_name: object) -
 
 
 def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:
-    """RFC 7301 section 3.2: one of the client's, or the fatal no_application_protocol (b"" for pyOpenSSL)."""
-    return next((name for name in offered if name in ALPN_TAKEN), b"")
+    """RFC 7301 section 3.2: one of the client's; else the fatal alert no_application_protocol, by way of an exception."""
+    for name in offered:
+        if name in ALPN_TAKEN:
+            return name
+    raise SSL.Error([("TLS", "ALPN", "the client insists on another protocol than SMTP")])
 
 
 def _reason(error: Exception) -> str:
