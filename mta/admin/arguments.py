@@ -64,7 +64,7 @@ def selection_of(arguments: Arguments, now: float) -> Selection:
         raise VerbError(f"unknown argument {', '.join(sorted(unknown))}")
     older_than = text_of(arguments, "older_than")
     try:
-        age = parse_duration(older_than)
+        age = parse_duration(older_than or "0")
     except ValueError as error:
         raise VerbError(f"older_than: {error}") from error
     held = arguments.get("held")

@@ -65,7 +65,7 @@ def refusal(note: Data) -> Line:
         parts.append(f"to <{_text(note, 'recipient')}>")
     text = " ".join(parts) + f": {_text(note, 'reply')}"
     rule = _text(note, "rule")
-    return Line(float(note.get("at", 0)), "", f"{text} [{rule}]" if rule else text)
+    return Line(float(note.get("at") or 0), "", f"{text} [{rule}]" if rule else text)
 
 
 def octets(number: float) -> str:
@@ -163,7 +163,7 @@ def _tries(entry: Data, recipient: str) -> Iterator[Line]:
         if isinstance(each, dict):
             name = _text(each, "host") or _text(each, "address")
             text = f"    tried {name} [{_text(each, 'address')}] before: {_text(each, 'reply')} (at {_text(each, 'phase')})"
-            yield Line(float(each.get("at", entry["at"])), recipient, text)
+            yield Line(float(each.get("at") or entry["at"]), recipient, text)
 
 
 def _by(word: str) -> Callable[[_Entry, When], str]:
