@@ -111,7 +111,7 @@ class ESMTPFactory(ServerFactory):
 
     def after_commit(self, protocol: ESMTP) -> None:
         """A reply that waited for the disk went out: if we are closing, the session has heard what it must hear."""
-        if self.reception.closing:
+        if self.reception.closing and not protocol.session.accepting:  # the next message may be on its way already
             protocol.close(SHUTTING_DOWN, "shutdown")
 
     def close_sessions(self) -> Deferred[None]:

@@ -189,7 +189,7 @@ class ESMTP(Protocol):
                         break
         finally:
             self._pumping = False
-        if turns:
+        if turns or engine.has_replies:  # NOOP and RSET make no event
             self.deadline = self.factory.clock.seconds() + self._command_seconds()
         self._flush()
         if self._paused_for and engine.buffered <= INPUT_BOUND_OCTETS:
@@ -355,7 +355,7 @@ class ESMTP(Protocol):
         elif now >= self.deadline:
             handshaking = engine.mode is Mode.HANDSHAKE or (engine.over_tls and not self.session.tls)
             self.close(reply.IDLE_TOO_LONG, "handshake timed out" if handshaking else "idle")
-        elif now - self.opened >= limits.session_timeout and not engine.in_transaction:
+        elif now - self.opened >= limits.session_timeout and not self.content_began:
             self.close(reply.SESSION_TOO_LONG, "session too long")
         return max(self.deadline, now + 1.0)
 
@@ -370,7 +370,7 @@ class ESMTP(Protocol):
 
 
 def _within(peer: str, networks: tuple[Any, ...]) -> bool:
-    return bool(networks) and any(ipaddress.ip_address(peer) in network for network in networks)
+    return bool(networks and peer) and any(ipaddress.ip_address(peer) in network for network in networks)
 
 
 def _tls_reason(reason: Failure) -> str:

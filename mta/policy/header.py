@@ -28,7 +28,8 @@ def decide_header(header: bytes, bounds: HeaderBounds) -> Reply | None:
     """None when the header section may be taken. `header` ends with its last CRLF."""
     if len(header) > bounds.size:
         return reply.HEADER_TOO_BIG
-    if header.count(b"\r\n") > bounds.fields and len(_FIELD_START.findall(header)) > bounds.fields:
+    # Between so many fields is one boundary less; the last CRLF is none.
+    if header.count(b"\r\n") > bounds.fields and len(_FIELD_START.findall(header)) >= bounds.fields:
         return reply.HEADER_TOO_BIG
     if len(header) > bounds.field_size and max(map(len, _FIELD_START.split(header))) > bounds.field_size:
         return reply.HEADER_TOO_BIG

@@ -99,6 +99,11 @@ class ServerEngine:
         """Octets received and not yet looked at; past INPUT_BOUND_OCTETS stop reading."""
         return self._input.octets
 
+    @property
+    def has_replies(self) -> bool:
+        """Is there something to send? Some commands are answered without an event."""
+        return bool(self._out)
+
     def data_to_send(self) -> bytes:
         out = self._out
         if not out:
@@ -361,6 +366,7 @@ class ServerEngine:
         if self._overshoot > self.profile.recipients_limit:
             self._refuse(reply.TOO_MANY_RECIPIENTS, line)
         else:
+            self._events.append(events.Refused(reply.TOO_MANY_RECIPIENTS, line))
             self._out.append(reply.TOO_MANY_RECIPIENTS.wire)
 
     def _after_rcpt(self, answer: Reply) -> None:
