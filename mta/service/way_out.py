@@ -1,0 +1,49 @@
+"""The agents of the way out: one set for all shards, so that connections are shared; a body lies in its message's shard."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mta.config.model import Configuration
+from mta.delivery.agent import Agents
+from mta.delivery.maildir import MaildirAgent, ReactorThreads
+from mta.delivery.maildir_files import MaildirFiles
+from mta.delivery.options import SmtpOptions
+from mta.delivery.rules import DiscardAgent, ErrorAgent
+from mta.delivery.smtp import SmtpAgent
+from mta.dns.stub import StubResolver
+from mta.mail.envelope import BodyFile, Message
+from mta.mail.identifiers import shard_of
+from mta.spool.contract import Spool
+from mta.tls.client import ClientContexts
+
+
+def make_agents(
+    reactor: Any,
+    spools: Sequence[Spool],
+    configuration: Callable[[], Configuration],
+    contexts: ClientContexts,
+    *,
+    now: Callable[[], float],
+    addresses: frozenset[str] = frozenset(),
+) -> Agents:
+    """`configuration` gives the one in force. `addresses` are this host's own, so that an MX can't send mail back to us."""
+    by_shard = {spool.shard: spool for spool in spools}
+
+    def body_path(message: Message, body: BodyFile) -> Path:
+        return by_shard[shard_of(message.id)].body_path(body)
+
+    smtp = SmtpAgent(
+        reactor,
+        resolver=StubResolver(reactor),
+        random=random.SystemRandom(),
+        now=now,
+        options=lambda: SmtpOptions.of(configuration(), addresses),
+        body_path=body_path,
+        tls=contexts.context_factory,
+    )
+    maildir = MaildirAgent(MaildirFiles(configuration().hostname, now), ReactorThreads(reactor), body_path)
+    return Agents({"smtp": smtp, "mx": smtp, "maildir": maildir, "discard": DiscardAgent(), "error": ErrorAgent()})
