@@ -12,6 +12,7 @@ from typing import Protocol as Interface
 
 from twisted.internet.interfaces import IHandshakeListener, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection as TcpConnection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -23,12 +24,10 @@ from mta.smtp.client import (
     Cause,
     ClientEngine,
     ClientEvent,
-    FinalReplied,
     Finished,
     Phase,
     Quitted,
     Ready,
-    RecipientReplied,
     SendContent,
     SessionOver,
     StartTls,
@@ -99,6 +98,7 @@ class SmtpConnection(Protocol):
         self._stream: BodyStream | None = None
         self._replies = -1
         self._pumping = False
+        self._direct = True  # nothing waits in the transport's buffer
         self._later: deque[Callable[[], None]] = deque()
         self.host, self.address = host, address
         self.tls = ""  # version and cipher
@@ -117,15 +117,16 @@ class SmtpConnection(Protocol):
         return self._engine.closed
 
     @property
-    def last_reply(self) -> str:
-        """The last word about the message it has, or had; "" when there was none."""
-        return self._engine.last_reply
+    def heard_of_message(self) -> bool:
+        """Has the peer said anything about the message that it has, or had?"""
+        return self._engine.last_reply is not None
 
     def transmit(
         self, message: Message, reverse_path: Address, recipients: Sequence[Recipient], content: Content
     ) -> None:
         """Send a message; the owner hears `finished`. Lawful after `ready`. Raises ValueError (see the engine)."""
         self._engine.send(message, reverse_path, recipients, content.size)
+        self._direct = True
         self._message, self._content = message, content
         self.messages += 1
         self._pump()
@@ -199,35 +200,51 @@ class SmtpConnection(Protocol):
             self._pumping = False
         data = engine.data_to_send()
         if data and self.transport is not None:
-            self.transport.write(data)
+            self._write(data)
         if data or engine.replies != self._replies:
             # A reply or a command moves the deadline, a trickle of octets does not.
             self._replies = engine.replies
             self.deadline = self._clock.seconds() + TIMEOUTS_SECONDS[engine.phase]
 
+    def _write(self, data: bytes) -> None:
+        """Straight to the socket when nothing waits before it: the reactor's turn for writing costs more than the sending.
+
+        What the socket does not take, and every trouble, is the transport's affair.
+        """
+        transport: Any = self.transport
+        if self._direct and isinstance(transport, TcpConnection) and not transport.TLS:
+            try:
+                sent = transport.getHandle().send(data)
+            except OSError:
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self._direct = False  # until the next message: only the peer's answer tells that all has gone
+        transport.write(data)
+
     def _tell(self, event: ClientEvent) -> None:
-        match event:
-            case Finished():
-                self._content = self._message = None
-                self._stop_stream()
-                if self._owner is not None and (step := self._owner.finished(self, event)) is not None:
-                    self._later.append(step)
-            case Ready():
-                if self._owner is not None:
-                    self._owner.ready(self)
-            case SendContent():
-                self._send_content()
-            case StartTls():
-                self._start_tls()
-            case SessionOver():
-                self._let_go(event)
-                self._abort_transport()
-            case Quitted():
-                self._let_go(None)
-                if self.transport is not None:
-                    self.transport.loseConnection()
-            case RecipientReplied() | FinalReplied():
-                pass  # they are in the outcomes of Finished
+        kind = type(event)
+        if kind is Finished:
+            self._content = self._message = None
+            self._stop_stream()
+            if self._owner is not None and (step := self._owner.finished(self, event)) is not None:  # type: ignore[arg-type]
+                self._later.append(step)
+        elif kind is Ready:
+            if self._owner is not None:
+                self._owner.ready(self)
+        elif kind is SendContent:
+            self._send_content()
+        elif kind is StartTls:
+            self._start_tls()
+        elif kind is SessionOver:
+            self._let_go(event)  # type: ignore[arg-type]
+            self._abort_transport()
+        elif kind is Quitted:
+            self._let_go(None)
+            if self.transport is not None:
+                self.transport.loseConnection()
+        # RecipientReplied and FinalReplied are in the outcomes of Finished
 
     def _let_go(self, end: SessionOver | None) -> None:
         owner, self._owner = self._owner, None
@@ -267,6 +284,7 @@ class SmtpConnection(Protocol):
         path = self._body_path(message, content.body)
         self._stream = BodyStream(path, content.body.size, self._in_thread, self._give, self._end, self._broken)
         transport: Any = self.transport
+        self._direct = False
         transport.write(engine.data_to_send())
         transport.registerProducer(self._stream, True)
         self._stream.resumeProducing()

@@ -110,8 +110,9 @@ class Delivery:
 class NextHop:
     """A ConnectionOwner. Raises ValueError for a key that names no destination."""
 
-    def __init__(self, key: str, surroundings: Surroundings) -> None:
+    def __init__(self, key: str, surroundings: Surroundings, emptied: Callable[[], None] = lambda: None) -> None:
         self._around = surroundings
+        self._emptied = emptied  # called when the last connection is gone after `stop`
         self._domain = self._name = ""
         self._port = 0
         scheme, _, rest = key.partition(":")
@@ -190,7 +191,7 @@ class NextHop:
         elif not connection.closed or self._stopped or _uncertain(end):
             self._settle(delivery, end)
             return delivery.conclude
-        elif connection.messages == 1 or connection.last_reply:
+        elif connection.messages == 1 or connection.heard_of_message:
             delivery.sessions += 1
             self._settle(delivery, end, again=delivery.sessions < SESSIONS_LIMIT)
             if not delivery.left:
@@ -208,6 +209,8 @@ class NextHop:
         if opening is not None:
             opening.callback(end or SessionOver(Cause.LOST, connection.phase, Deferred(0, "4.4.2", "closed")))
         self._next_in_line()
+        if self._stopped and self.empty:
+            self._emptied()
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
@@ -257,6 +260,8 @@ class NextHop:
                 while self._waiting:  # they would only find the same
                     self._waiting.popleft().conclude(outcome)
             self._next_in_line()
+            if self._stopped and self.empty:
+                self._emptied()
 
         def broken(failure: Any) -> None:
             _log.failure("looking for a next hop failed", failure)

@@ -66,7 +66,7 @@ class SmtpAgent:
         hop = self._hops.get(job.destination)
         if hop is None:
             try:
-                hop = NextHop(job.destination, self._surroundings)
+                hop = NextHop(job.destination, self._surroundings, self._forget_empty)
             except ValueError:
                 return defer.succeed(same_for_all(job, Deferred(0, "4.3.5", f"no destination: {job.destination!r}")))
             self._hops[job.destination] = hop

@@ -145,7 +145,11 @@ def _parse_hosts(path: str) -> dict[str, tuple[str, ...]]:
 
 def _read_mx(records: list[Any]) -> MxAnswer:
     found = tuple(
-        MailExchanger(int(record.payload.preference), record.payload.name.name.decode("ascii").lower().rstrip("."))
+        MailExchanger(
+            int(record.payload.preference),
+            # what is no host name stays recognisable as none; mta.delivery.mx leaves it out
+            record.payload.name.name.decode("ascii", "backslashreplace").lower().rstrip("."),
+        )
         for record in records
         if record.type == dns.MX
     )

@@ -159,7 +159,7 @@ class ClientEngine:
         self.tls_active = False
         self._tls_verified = False
         self.replies = 0  # heard so far: a sign of life for the adapter's timer
-        self.last_reply = ""  # to MAIL, RCPT, DATA or the end of data of this transaction
+        self.last_reply: PeerReply | None = None  # to MAIL, RCPT, DATA or the end of data of this transaction
         self._heard = Phase.GREETING
         self._stuffer = DotStuffer()
         self._recipients: Sequence[Recipient] = ()
@@ -262,7 +262,7 @@ class ClientEngine:
         self._replied = self._final = 0
         self._mail_refused = None
         self._in_transaction, self._dot_sent = True, False
-        self.last_reply = ""
+        self.last_reply = None
 
     def content(self, *blocks: bytes) -> None:
         """Content after SendContent, unstuffed, cut anywhere. Raises BareNewlineError: then call `fail`."""
@@ -376,7 +376,7 @@ class ClientEngine:
             self._events.append(_READY)
 
     def _on_mail(self, reply: PeerReply) -> None:
-        self.last_reply = str(reply)
+        self.last_reply = reply
         if reply.positive:
             if self._lock_step:
                 self._next_rcpt()
@@ -393,7 +393,7 @@ class ClientEngine:
         index = self._replied
         self._replied += 1
         if self._mail_refused is None:
-            self.last_reply = str(reply)
+            self.last_reply = reply
             if reply.positive:
                 self._accepted.append(index)
             elif reply.code < 400:
@@ -426,7 +426,7 @@ class ClientEngine:
             self._wrong_code(Phase.DATA, reply)
             return
         if self._accepted:
-            self.last_reply = str(reply)
+            self.last_reply = reply
             refused = refusal(reply)
             for index in self._accepted:
                 self._outcomes[index] = refused
@@ -438,7 +438,7 @@ class ClientEngine:
         if not accepted:  # the answer to the empty message to nobody, whatever it is
             self._finish()
             return
-        self.last_reply = str(reply)
+        self.last_reply = reply
         if 300 <= reply.code < 400:
             self._wrong_code(Phase.DOT, reply)
             return
@@ -527,7 +527,7 @@ class ClientEngine:
         """End the transaction, the only way out of it but `_fail`."""
         self._in_transaction = False
         outcomes = tuple(_certain(outcome) for outcome in self._outcomes)
-        self._events.append(Finished(outcomes, self.last_reply, self._heard))
+        self._events.append(Finished(outcomes, str(self.last_reply or ""), self._heard))
         if not self._expected:
             self._events.append(_READY)
         elif self._expected[0] is not Phase.RESET:

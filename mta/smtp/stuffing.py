@@ -36,7 +36,7 @@ class DotStuffer:
             raise BareNewlineError("a lone CR or LF in content on its way out")
         dot = self._at_line_start and block.startswith(b".")
         self._at_line_start = block.endswith(b"\n")
-        if b"\n." in block:
+        if block.find(b"\r\n.") >= 0:
             block = block.replace(b"\r\n.", b"\r\n..")
         return b"." + block if dot else block
 

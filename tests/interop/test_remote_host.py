@@ -210,6 +210,16 @@ async def test_a_large_body_is_streamed_from_its_file(bench: Bench) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_the_socket_does_not_take_at_once_follows_in_order(bench: Bench) -> None:
+    body = b"".join(b"%07d" % number + b"x" * 69 + b"\r\n" for number in range(100_000))
+    remote = bench.remote()
+    agent = bench.agent()
+    attempts = await defer.gatherResults([agent.deliver(to(remote, body=body)) for _ in range(2)])
+    assert {type(only(attempt)) for attempt in attempts} == {Relayed}
+    assert [message.content == HEADER + b"\r\n" + body for message in remote.messages] == [True, True]
+
+
+@pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("octets", [-1, 1, None])
 async def test_a_body_that_is_not_what_it_was_is_never_sent_as_whole(bench: Bench, octets: int | None) -> None:
     if octets is not None:
