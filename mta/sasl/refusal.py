@@ -18,8 +18,12 @@ class NoSuchUser(Refused):
 
 
 class BackendUnavailable(Exception):
-    """The store cannot say now: missing, locked, corrupt, overloaded. Never a 535: the client would drop its password."""
+    """The store cannot say now: missing, locked, corrupt, overloaded. Never a 535: the client would drop its password.
 
-    def __init__(self, cause: str) -> None:
+    `forbidden`: this process may not read or write it.
+    """
+
+    def __init__(self, cause: str, *, forbidden: bool = False) -> None:
         super().__init__(cause)
         self.cause = cause
+        self.forbidden = forbidden

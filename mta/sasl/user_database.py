@@ -102,21 +102,24 @@ class UserDatabase:
         self._busy_ms = int(busy_seconds * 1000)
 
     def create(self, random: Callable[[int], bytes], *, owner: tuple[int, int] | None = None) -> None:
-        """Make the file, mode 0600 from its first moment; `owner` (uid, gid) where root makes it for the daemon.
+        """Make the file, whole or not at all, mode 0600 from its first moment.
 
-        Raises FileExistsError, OSError.
+        `owner`: uid and gid, where root makes it for the daemon. Raises FileExistsError, OSError.
         """
-        descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        unfinished = UserDatabase(self.path.with_name(f".{self.path.name}.{random(8).hex()}"))
+        descriptor = os.open(unfinished.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             os.fchmod(descriptor, 0o600)
             if owner is not None:
                 os.fchown(descriptor, *owner)
-        finally:
             os.close(descriptor)
-        with self._opened(check=False) as database, database:
-            for _ in database.execute(_SCHEMA):
-                pass
-            database.execute("INSERT INTO meta VALUES ('decoy_secret', ?)", (random(SECRET_OCTETS),))
+            with unfinished._opened(check=False) as database, database:
+                for _ in database.execute(_SCHEMA):
+                    pass
+                database.execute("INSERT INTO meta VALUES ('decoy_secret', ?)", (random(SECRET_OCTETS),))
+            os.link(unfinished.path, self.path)  # unlike rename, it never replaces
+        finally:
+            os.unlink(unfinished.path)
 
     def state(self) -> FileState:
         """The file as it is now; quick. Raises BackendUnavailable."""
@@ -192,9 +195,13 @@ class UserDatabase:
                 self._check(database)
             yield database
         except OSError as error:
-            raise BackendUnavailable(f"user database {self.path}: {error.strerror}") from None
+            forbidden = isinstance(error, PermissionError)
+            raise BackendUnavailable(f"user database {self.path}: {error.strerror}", forbidden=forbidden) from None
         except apsw.Error as error:
-            raise BackendUnavailable(f"user database {self.path}: {error}") from None
+            forbidden = isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError) or not os.access(
+                self.path, os.R_OK
+            )
+            raise BackendUnavailable(f"user database {self.path}: {error}", forbidden=forbidden) from None
         finally:
             if database is not None:
                 database.close()
