@@ -51,16 +51,17 @@ def headline(story: Data) -> str:
 
 def refusal(note: Data) -> Line:
     """A note of refused mail, as the session wrote it."""
-    client = _text(note, "client") or "a client"
-    parts = [f"refused {client}"]
+    parts = [f"refused {_text(note, 'client') or 'a client'}"]
     if note.get("helo"):
         parts.append(f"(hello {_text(note, 'helo')})")
-    if note.get("auth"):
+    if note.get("mechanism"):  # a login that failed: the name is only what was claimed
+        parts.append(f"a login as {_text(note, 'auth') or 'nobody'} by {_text(note, 'mechanism')}")
+    elif note.get("auth"):
         parts.append(f"logged in as {_text(note, 'auth')}")
     if note.get("listener"):
         parts.append(f"on {_text(note, 'listener')}")
-    sender = _text(note, "sender").strip("<>")
-    parts.append(f"from <{sender}>")
+    if "sender" in note:
+        parts.append(f"from <{_text(note, 'sender').strip('<>')}>")
     if note.get("recipient"):
         parts.append(f"to <{_text(note, 'recipient')}>")
     text = " ".join(parts) + f": {_text(note, 'reply')}"

@@ -126,6 +126,15 @@ def test_refusals_say_who_what_and_why() -> None:
     )
 
 
+def test_a_failed_login_is_told_as_one() -> None:
+    note = {"at": 5.0, "client": "192.0.2.7", "listener": "submission", "helo": "pc", "auth": "bob", "mechanism": "PLAIN",
+            "reply": "535 5.7.8 Authentication credentials invalid", "rule": "wrong password"}  # fmt: skip
+    assert refusal(note).text == (
+        "refused 192.0.2.7 (hello pc) a login as bob by PLAIN on submission: "
+        "535 5.7.8 Authentication credentials invalid [wrong password]"
+    )
+
+
 def test_headline_counts_states() -> None:
     data = story(size=10240)
     assert headline(data) == "from <a@example.org> to <bob@example.net>, 10.0 KiB: queued"
