@@ -165,6 +165,8 @@ def _parse_literal(text: str) -> str:
     if not text.endswith("]"):
         raise AddressError("malformed address literal")
     inner = text[1:-1]
+    if "%" in inner:  # ipaddress takes a zone, and any text as its name
+        raise AddressError("malformed address literal")
     try:
         if inner[:5].lower() == "ipv6:":
             return f"[IPv6:{ipaddress.IPv6Address(inner[5:])}]"

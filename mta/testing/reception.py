@@ -138,7 +138,8 @@ class Connection:
         protocol = factory.buildProtocol(peer)
         assert isinstance(protocol, ESMTP)
         self.protocol = protocol
-        protocol.makeConnection(self.transport)
+        self._wire: Any = self.transport  # Twisted is typed in part
+        cast(Any, protocol).makeConnection(self.transport)
         reception.settle()
         if self.transport.handshaking:
             self.handshake()
@@ -151,8 +152,8 @@ class Connection:
     def read(self) -> bytes:
         """What has come since."""
         self._reception.settle()
-        octets = bytes(self.transport.value())
-        self.transport.clear()
+        octets = bytes(self._wire.value())
+        self._wire.clear()
         return octets
 
     def handshake(self) -> None:
