@@ -24,9 +24,9 @@ from mta.smtp.client import (
     Cause,
     ClientEngine,
     ClientEvent,
+    Farewell,
     Finished,
     Phase,
-    Quitted,
     Ready,
     SendContent,
     SessionOver,
@@ -240,7 +240,7 @@ class SmtpConnection(Protocol):
         elif kind is SessionOver:
             self._let_go(event)  # type: ignore[arg-type]
             self._abort_transport()
-        elif kind is Quitted:
+        elif kind is Farewell:
             self._let_go(None)
             if self.transport is not None:
                 self.transport.loseConnection()

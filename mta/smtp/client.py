@@ -132,12 +132,12 @@ class SessionOver:
 
 
 @dataclass(frozen=True, slots=True)
-class Quitted:
+class Farewell:
     """The peer said goodbye to our QUIT: close."""
 
 
-ClientEvent = Ready | StartTls | RecipientReplied | SendContent | FinalReplied | Finished | SessionOver | Quitted
-_READY, _START_TLS, _SEND_CONTENT, _QUITTED = Ready(), StartTls(), SendContent(), Quitted()
+ClientEvent = Ready | StartTls | RecipientReplied | SendContent | FinalReplied | Finished | SessionOver | Farewell
+_READY, _START_TLS, _SEND_CONTENT, _FAREWELL = Ready(), StartTls(), SendContent(), Farewell()
 _NOTIFY_WORDS = ((Notify.SUCCESS, "SUCCESS"), (Notify.FAILURE, "FAILURE"), (Notify.DELAY, "DELAY"))
 
 
@@ -468,7 +468,7 @@ class ClientEngine:
 
     def _on_quit(self, _reply: PeerReply) -> None:
         self._close()
-        self._events.append(_QUITTED)
+        self._events.append(_FAREWELL)
 
     # --- steps --------------------------------------------------------------------------------------------------------
 

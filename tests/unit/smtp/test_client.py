@@ -15,11 +15,11 @@ from mta.smtp.client import (
     Cause,
     ClientEngine,
     ClientEvent,
+    Farewell,
     FinalReplied,
     Finished,
     Lack,
     Phase,
-    Quitted,
     Ready,
     RecipientReplied,
     SendContent,
@@ -176,7 +176,7 @@ def test_quit_is_said_and_heard() -> None:
     talk.engine.quit()
     assert talk.hear() == b"QUIT\r\n"
     talk.hear(b"221 bye\r\n")
-    assert talk.events == [Quitted()]
+    assert talk.events == [Farewell()]
     assert talk.engine.closed
 
 
@@ -323,7 +323,7 @@ def test_after_the_handshake_everything_is_asked_again() -> None:
     assert talk.send(ALICE) == b"MAIL FROM:<s@example.org>\r\n"  # nothing of what was said in clear text holds
 
 
-@pytest.mark.parametrize("cut", range(8, 12))
+@pytest.mark.parametrize("cut", [8, 9, 10, 20, 100])
 def test_clear_text_behind_starttls_is_an_attack(cut: int) -> None:
     talk = Talk()
     talk.hear(GREETING, TLS_EHLO)
@@ -333,6 +333,7 @@ def test_clear_text_behind_starttls_is_an_attack(cut: int) -> None:
     else:
         talk.hear(wire[:cut], wire[cut:])
     assert talk.over.cause is Cause.TLS_INJECTION
+    assert (StartTls() in talk.events) == (cut == 8)
     assert talk.engine.closed
     assert isinstance(talk.over.outcome, Deferred)
 
@@ -426,6 +427,23 @@ def test_a_reply_while_large_content_goes_out_ends_it() -> None:
     assert isinstance(outcome, Deferred)
     assert not outcome.uncertain
     assert talk.hear() == b""
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        [GREETING + EHLO],
+        [GREETING, EHLO + b"250 more\r\n"],
+        [GREETING, TLS_EHLO + b"220 go\r\n"],
+        [GREETING + b"2"],
+        [GREETING, b"502 what?\r\n250 peer\r\n"],
+    ],
+)
+def test_an_answer_before_the_question_ends_the_session(segments: list[bytes]) -> None:
+    talk = Talk()
+    talk.hear(*segments)
+    assert talk.over.cause is Cause.OUT_OF_TURN
+    assert [type(event) for event in talk.events] == [SessionOver]
 
 
 def test_an_idle_session_may_be_told_421() -> None:
