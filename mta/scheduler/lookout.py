@@ -157,6 +157,8 @@ class Lookout:
     def _loaded(self, rows: list[Claimed], destination: Destination, room: int) -> None:
         destination.loading = False
         destination.on_disk = len(rows) >= room
+        if rows:  # the look told the time of their first row alone: when is the next one due?
+            self.expect(LOOK_PAUSE_SECONDS)
         fresh = []
         for each in rows:
             work = self._heads.held.get(each.recipient.id)

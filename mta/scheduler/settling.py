@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mta.delivery.agent import Attempt, Job
+from mta.delivery.agent import Attempt
 from mta.dsn.fields import wire_text
 from mta.mail.envelope import Recipient, State
 from mta.mail.outcome import Deferred, Delivered, Failed, Relayed
@@ -113,9 +113,10 @@ class Settler:
         scene, now = self._scene, self._now()
         content = work.content
         assert content is not None
-        job = Job(work.message, work.recipients, content, work.destination)
+        job = work.job(content)
+        may_expire = now < work.message.expires_at or scene.may_expire()
         try:
-            return settle_attempt(job, attempt, now, scene.policy(), may_expire=scene.may_expire())
+            return settle_attempt(job, attempt, now, scene.policy(), may_expire=may_expire)
         except Exception:  # noqa: BLE001 - nobody is bounced because of a bug of ours
             _log.failure("settling an attempt failed; its failures become deferrals")
             return settle_attempt(job, _without_failures(attempt), now, scene.policy(), may_expire=False)
