@@ -30,7 +30,7 @@ from mta.config.ways import check_routes
 
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 _WIDEST_PREFIX = {4: 8, 6: 16}  # no organisation relays for more
-_IN_ORDER = (  # each pair: the first must not be larger
+_IN_ORDER = (  # each pair: the first, where it is written, must not be larger
     ("limits", "header_field_size", "header_size"),
     ("limits", "header_size", "message_size"),
     ("limits", "soft_errors", "hard_errors"),
@@ -106,7 +106,7 @@ def _check_relaying(configuration: Configuration, findings: Findings) -> None:
         if network.prefixlen < _WIDEST_PREFIX[network.version]:
             message = f"{network} is the internet or much of it: strangers may relay through this host"
             findings.add("W601", key, message, "name your own networks")
-        if any(network.version == own.version and network.overlaps(own) for own in _LOOPBACK):
+        elif any(network.version == own.version and network.overlaps(own) for own in _LOOPBACK):
             message = f"{network} holds loopback: who comes through a proxy or tunnel on this machine may relay"
             findings.add("W602", key, message, "leave it out where stunnel, ssh or a web server can be made to connect")
 
@@ -115,13 +115,12 @@ def _check_numbers(configuration: Configuration, findings: Findings) -> None:
     for table, smaller, larger in _IN_ORDER:
         section = getattr(configuration, table)
         low, high = getattr(section, smaller), getattr(section, larger)
-        if low > high:
-            written = smaller if smaller in section.model_fields_set else larger
-            findings.add("E701", (table, written), f"{smaller} ({low:g}) is larger than {larger} ({high:g})")
+        if low > high and smaller in section.model_fields_set:
+            findings.add("E701", (table, smaller), f"{low:.15g} is larger than {larger}, which is {high:.15g}")
     for table, name, least, reason in _ASKED_FOR:
         value = getattr(getattr(configuration, table), name)
         if value < least:
-            findings.add("W702", (table, name), f"{value:g} is below {least} {reason}")
+            findings.add("W702", (table, name), f"{value:.15g} is below {least} {reason}")
 
 
 def _check_places(configuration: Configuration, findings: Findings) -> None:

@@ -111,6 +111,8 @@ def _toml_hint(message: str) -> str:
         return 'a text needs quotes: key = "value"; true and false are written small'
     if "Invalid statement" in message or "Expected '=' after a key" in message:
         return "a line is key = value, [table] or [[list of tables]]"
+    if r"'\n'" in message:
+        return "a text in quotes ends on its own line; one of several lines has three quotes"
     if "escape" in message:
         return "in double quotes a backslash is doubled; in single quotes it stands for itself"
     return ""

@@ -34,7 +34,7 @@ def _domain(text: str) -> str:
     try:
         return parse_domain(text, utf8=True)
     except AddressError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"{text!r} is no domain: {error}") from error
 
 
 def _host_name(text: str) -> str:
@@ -55,7 +55,7 @@ def _mailbox(text: str) -> str:
     try:
         return str(parse_address(text, utf8=True))
     except AddressError as error:
-        raise ValueError(f"is no mail address: {error}") from error
+        raise ValueError(f"{text!r} is no mail address: {error}") from error
 
 
 def _route_domain(text: str) -> str:
@@ -151,16 +151,28 @@ class Spool(Table):
 class CertificateName(Table):
     """[[tls.name]]: a certificate for some names of SNI."""
 
-    names: list[ServerName] = Field(min_length=1, description='names a client may ask for by SNI; "*.example.org" too')
-    certificate: FileName = Field(description="PEM file: certificate, then its chain")
-    private_key: FileName = Field(description="PEM file, readable by nobody else")
+    names: list[ServerName] = Field(
+        min_length=1,
+        description='names a client may ask for by SNI; "*.example.org" too',
+        examples=[["smtp.example.net"]],
+    )
+    certificate: FileName = Field(
+        description="PEM file: certificate, then its chain", examples=["/etc/mta/tls/example.net/fullchain.pem"]
+    )
+    private_key: FileName = Field(
+        description="PEM file, readable by nobody else", examples=["/etc/mta/tls/example.net/privkey.pem"]
+    )
 
 
 class Tls(Table):
     """[tls]: the server's certificates."""
 
-    certificate: FileName | None = Field(default=None, description="PEM file: certificate, then its chain")
-    private_key: FileName | None = Field(default=None, description="PEM file, readable by nobody else")
+    certificate: FileName | None = Field(
+        default=None, description="PEM file: certificate, then its chain", examples=["/etc/mta/tls/fullchain.pem"]
+    )
+    private_key: FileName | None = Field(
+        default=None, description="PEM file, readable by nobody else", examples=["/etc/mta/tls/privkey.pem"]
+    )
     minimum: Literal["TLSv1.2", "TLSv1.3"] = Field(default="TLSv1.2", description="lowest version taken from clients")
     handshake_timeout: Seconds = Field(default=60.0, description="time for a handshake")
     name: list[CertificateName] = Field(default=[], description="further certificates by SNI name")
@@ -175,23 +187,33 @@ class Tls(Table):
 class Listener(Table):
     """[[listener]]: where clients connect."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = Field(description="its name in logs and metrics")
-    endpoints: list[EndpointText] = Field(min_length=1, description='Twisted endpoint strings: "tcp:25", "tcp6:25"')
-    kind: Literal["mx", "submission"] = Field(description="mx: mail for our domains; submission: AUTH required")
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = Field(
+        description="its name in logs and metrics", examples=["mx"]
+    )
+    endpoints: list[EndpointText] = Field(
+        min_length=1, description='Twisted endpoint strings: "tcp:25", "tcp6:25"', examples=[["tcp:25", "tcp6:25"]]
+    )
+    kind: Literal["mx", "submission"] = Field(
+        description="mx: mail for our domains; submission: AUTH required", examples=["mx"]
+    )
     tls: Literal["none", "starttls", "implicit"] = Field(default="starttls", description="how TLS begins")
-    auth: bool | None = Field(default=None, description="offer AUTH; default: only on submission")
-    size_limit: Octets | None = Field(default=None, description="largest message here; default: limits.message_size")
+    auth: bool | None = Field(default=None, description="offer AUTH; default: only on submission", examples=[False])
+    size_limit: Octets | None = Field(
+        default=None, description="largest message here; default: limits.message_size", examples=["50M"]
+    )
     bare_newline: Literal["reject", "normalize"] = Field(
         default="reject", description="CR or LF alone in content: refuse the message, or make it CRLF / a space"
     )
-    normalize_networks: list[Network] = Field(default=[], description="clients for which bare newlines are normalized")
+    normalize_networks: list[Network] = Field(
+        default=[], description="clients for which bare newlines are normalized", examples=[["192.0.2.17/32"]]
+    )
 
 
 class UsersBackend(Table):
     """[[auth.backend]] kind = "users": the own user database (mta user)."""
 
-    kind: Literal["users"]
-    path: FileName = Field(description="the database that `mta user` keeps")
+    kind: Literal["users"] = Field(description="own store: SCRAM verifiers, no clear text", examples=["users"])
+    path: FileName = Field(description="the database that `mta user` keeps", examples=["/etc/mta/users.db"])
 
 
 class Auth(Table):
@@ -200,7 +222,11 @@ class Auth(Table):
     mechanisms: list[str] = Field(
         default=["SCRAM-SHA-256", "PLAIN", "LOGIN"], description="SASL mechanisms, strongest first"
     )
-    realm: str = Field(default="", description="appended to a login without a domain; default: hostname's domain")
+    realm: str = Field(
+        default="",
+        description="appended to a login without a domain; default: hostname's domain",
+        examples=["example.org"],
+    )
     backend: list[UsersBackend] = Field(default=[], description="password stores, asked in order")
     failures_per_session: Positive = Field(default=3, description="failed logins before the connection is closed")
     cache_seconds: SecondsOrNone = Field(
@@ -220,15 +246,23 @@ class Auth(Table):
 class Route(Table):
     """[[route]]: for which domains, who exists there, and the way out. The first that fits decides."""
 
-    domains: list[RouteDomain] = Field(min_length=1, description='"example.org", ".example.org" (all below), or "*"')
-    recipients: str = Field(default="any", description='who exists: "any", "users", "passwd", "table:/path"')
+    domains: list[RouteDomain] = Field(
+        min_length=1,
+        description='"example.org", ".example.org" (all below), or "*"',
+        examples=[["example.org", ".example.org"]],
+    )
+    recipients: str = Field(
+        default="any", description='who exists: "any", "users", "passwd", "table:/path"', examples=["users"]
+    )
     accept: Literal["all", "authorized"] | None = Field(
         default=None,
         description="from whom: everybody, or only who may relay; default: all for local deliveries of named domains, "
         'authorized for "*", smtp: and mx',
+        examples=["all"],
     )
     via: str = Field(
-        description='"maildir:/path/{domain}/{local}", "smtp:[host]:port", "mx", "discard", "error:5.1.1 text"'
+        description='"maildir:/path/{domain}/{local}", "smtp:[host]:port", "mx", "discard", "error:5.1.1 text"',
+        examples=["maildir:/var/mail/{domain}/{local}"],
     )
 
     @field_validator("recipients")
@@ -297,7 +331,9 @@ class Control(Table):
 
     socket: FileName = Field(default=Path("/run/mta/mta.sock"), description="UNIX socket of `mta`; peers by uid")
     admins: list[int | str] = Field(
-        default=[], description="uids or user names that may use all verbs, beside root and mta's own"
+        default=[],
+        description="uids or user names that may use all verbs, beside root and mta's own",
+        examples=[["postmaster", 1000]],
     )
 
 
@@ -312,7 +348,9 @@ class Metrics(Table):
     """[metrics]: Prometheus."""
 
     endpoint: EndpointText = Field(
-        default="", description='Twisted endpoint for HTTP, such as "tcp:9125:interface=127.0.0.1"; "" for none'
+        default="",
+        description='Twisted endpoint for HTTP, such as "tcp:9125:interface=127.0.0.1"; "" for none',
+        examples=["tcp:9125:interface=127.0.0.1"],
     )
 
     @field_validator("endpoint")
@@ -336,10 +374,14 @@ class TestOnly(Table):
 class Configuration(Table):
     """The whole file."""
 
-    hostname: HostName = Field(description="this host's name in greetings, Received and EHLO")
-    postmaster: Mailbox = Field(description="who answers for this host")
+    hostname: HostName = Field(
+        description="this host's name in greetings, Received and EHLO", examples=["mail.example.org"]
+    )
+    postmaster: Mailbox = Field(description="who answers for this host", examples=["admin@example.org"])
     relay_networks: list[Network] = Field(
-        default=[], description="clients that relay without AUTH; loopback too only when written here"
+        default=[],
+        description="clients that relay without AUTH; loopback too only when written here",
+        examples=[["192.0.2.0/24", "2001:db8::/32"]],
     )
     spool: Spool = Field(default=Spool(), description="the queue on disk")
     tls: Tls = Field(default=Tls(), description="certificates")

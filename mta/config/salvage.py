@@ -45,8 +45,8 @@ _DEPENDS = {
     "W507": ("route",),
     "W508": ("route",),
     "E509": ("hostname",),
-    "E701": ("limits", "queue"),
 }
+_DEPENDS_ON_ITS_TABLE = {"E701"}
 
 
 def salvage(raw: dict[str, Any], wrong: Iterable[KeyPath], base: str) -> tuple[Configuration | None, set[KeyPath]]:
@@ -67,10 +67,10 @@ def salvage(raw: dict[str, Any], wrong: Iterable[KeyPath], base: str) -> tuple[C
 
 def holds(problem: Problem, damaged: Iterable[KeyPath]) -> bool:
     """Would this problem be there too if what is damaged were right?"""
-    return not any(
-        f"{problem.key}.".startswith(f"{dotted(each)}.") or (each and each[0] in _DEPENDS.get(problem.code, ()))
-        for each in damaged
-    )
+    tables = _DEPENDS.get(problem.code, ())
+    if problem.code in _DEPENDS_ON_ITS_TABLE:
+        tables = (problem.key.partition(".")[0],)
+    return not any(f"{problem.key}.".startswith(f"{dotted(each)}.") or each[0] in tables for each in damaged)
 
 
 def _mend(raw: dict[str, Any], path: KeyPath) -> KeyPath:
@@ -92,8 +92,7 @@ def _mend(raw: dict[str, Any], path: KeyPath) -> KeyPath:
         if field is None or not field.is_required():
             parent.pop(part[-1], None)
             return part
-    raw.clear()
-    return ()
+    raise LookupError(path)  # every key of the top has a default or a stand-in
 
 
 def _container(raw: Any, path: KeyPath) -> Any:

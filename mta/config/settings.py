@@ -12,7 +12,7 @@ from mta.config.problem import Problem
 
 # Names that are written into what already exists (sockets, spool, identifiers), so a new value needs a new process.
 # `hostname` is not among them: a session takes it when it begins.
-_FIXED = (
+FIXED = (
     ("spool", "path"),
     ("spool", "shards"),
     ("control", "socket"),
@@ -20,7 +20,7 @@ _FIXED = (
     ("log", "format"),
     ("metrics", "endpoint"),
 )
-_FIXED_OF_LISTENER = ("endpoints", "tls")
+FIXED_OF_LISTENER = ("endpoints", "tls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def restart_keys(old: Settings, new: Settings) -> list[str]:
 
 
 def _changed(old: Configuration, new: Configuration) -> Iterator[str]:
-    for table, key in _FIXED:
+    for table, key in FIXED:
         if getattr(getattr(old, table), key) != getattr(getattr(new, table), key):
             yield f"{table}.{key}"
 
@@ -51,7 +51,7 @@ def _changed_listeners(old: Configuration, new: Configuration) -> Iterator[str]:
         if name not in before or name not in after:
             yield f"listener.{name}"
             continue
-        for key in _FIXED_OF_LISTENER:
+        for key in FIXED_OF_LISTENER:
             if getattr(before[name], key) != getattr(after[name], key):
                 yield f"listener.{name}.{key}"
 

@@ -43,6 +43,23 @@ def parse_duration(value: object) -> object:
     return total
 
 
+def show_size(octets: int) -> str:
+    """As a person writes it, in the largest unit that leaves a whole number: `25M`."""
+    for unit in "TGMK":
+        factor = _SIZE_FACTOR[unit.lower()]
+        if octets and octets % factor == 0:
+            return f"{octets // factor}{unit}"
+    return str(octets)
+
+
+def show_duration(seconds: float) -> str:
+    """As a person writes it, in the largest unit that leaves a whole number: `5d`, `90m`."""
+    for unit in "dhm":
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:.0f}{unit}"
+    return f"{seconds:g}s" if seconds else "0"
+
+
 class Words(str):
     """What a value of this type is, in plain words: for errors and for the documentation. pydantic passes it by."""
 

@@ -27,8 +27,9 @@ def check_routes(configuration: Configuration, bound: list[Endpoint], findings: 
         problem, hint = via_problem(route.via)
         if problem:
             findings.add("E501", (*key, "via"), problem, hint)
+        else:
+            _check_openness(route, key, findings)
         _check_recipients(configuration, route, key, findings)
-        _check_openness(route, key, findings)
         _check_circle(configuration, route, key, bound, findings)
     _check_order(configuration.route, findings)
 
@@ -71,6 +72,10 @@ def _next_hop_problem(via: str) -> str:
 
 
 def _check_recipients(configuration: Configuration, route: Route, key: KeyPath, findings: Findings) -> None:
+    if route.via.startswith("error:"):
+        for name in sorted({"recipients", "accept"} & route.model_fields_set):
+            findings.add("W510", (*key, name), f"{name} is without effect: the route refuses everybody")
+        return
     if route.recipients == "users" and not any(backend.kind == "users" for backend in configuration.auth.backend):
         hint = 'add [[auth.backend]] with kind = "users" and a path'
         findings.add("E503", (*key, "recipients"), "there is no password store that knows users", hint)
@@ -80,9 +85,6 @@ def _check_recipients(configuration: Configuration, route: Route, key: KeyPath, 
             findings.add("E504", (*key, "recipients"), f"the table {path} is missing or no file")
         elif not os.access(path, os.R_OK):
             findings.add("E504", (*key, "recipients"), f"the table {path} can't be read by this user")
-    if route.via.startswith("error:"):
-        for name in sorted({"recipients", "accept"} & route.model_fields_set):
-            findings.add("W510", (*key, name), f"{name} is without effect: the route refuses everybody")
 
 
 def _check_openness(route: Route, key: KeyPath, findings: Findings) -> None:

@@ -99,7 +99,7 @@ def actual(value: object) -> str:
         case str():
             return f'the text "{value}"' if len(value) <= 40 else "a text"
         case int() | float():
-            return f"the number {value}" if abs(value) < 1e18 else "a huge number"
+            return "a huge number" if abs(value) > 1e18 else f"the number {value}"
         case list():
             return "a list"
         case dict():
