@@ -302,6 +302,14 @@ def test_a_store_that_is_away_hides_no_other_but_nobody_is_refused_for_it(two_st
     assert plain(authenticator, password="wrong").reply is reply.AUTH_FAILED
 
 
+def test_nobody_is_called_unknown_while_a_later_store_is_away(two_stores, database):
+    authenticator, _ = two_stores
+    database.path.unlink()
+    assert plain(authenticator).reply is reply.AUTH_UNAVAILABLE
+    assert scram(authenticator)[1].reply is reply.AUTH_UNAVAILABLE
+    assert isinstance(plain(authenticator, "first", "first-password"), Success)
+
+
 def test_exists_cannot_say_no_when_no_store_was_ever_read(configured, clock, threads, tmp_path):
     blind = build_authenticator(configured(tmp_path / "none.db"), reactor=clock, threads=threads)
     with pytest.raises(BackendUnavailable):
@@ -402,6 +410,21 @@ def test_after_abort_nothing_happens_any_more(authenticator, clock):
     clock.advance(60)
     assert steps == []
     assert clock.getDelayedCalls() == []
+
+
+def test_abort_cancels_what_a_checker_is_about(clock):
+    cancelled = []
+
+    class Slow(InMemoryUsernamePasswordDatabaseDontUse):
+        def requestAvatarId(self, credentials):
+            return Deferred(lambda _: cancelled.append("cancelled"))
+
+    exchange = an_authenticator(clock, Slow()).exchange("PLAIN", peer=PEER, tls=True)
+    steps: list[Step] = []
+    exchange.begin(b"\0demo\0secret").addBoth(steps.append)
+    exchange.abort()
+    assert cancelled == ["cancelled"]
+    assert steps == []
 
 
 def test_a_scram_exchange_aborted_in_the_middle_leaves_nothing(authenticator):

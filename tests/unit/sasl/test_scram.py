@@ -184,6 +184,16 @@ def test_a_client_final_that_was_tampered_with_is_refused(old, new):
         server.respond(final.replace(old, new))
 
 
+def test_a_true_proof_over_another_nonce_is_refused():
+    """A message prepared without knowing ours."""
+    server, client = a_server(), a_client("user")
+    server.start(client.first())
+    salting = client.take(server.supply(PENCIL).data)
+    client._nonce = "theirs-and-a-guess"
+    with pytest.raises(SaslError, match="nonce"):
+        server.respond(client.final(salted_password("pencil", "sha256", salting.salt, salting.rounds)))
+
+
 @pytest.mark.parametrize(
     "server_first",
     [
