@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from mta.admin.credentials import administrators, peer_uid, user_name
 from mta.admin.errors import DATA, NOT_ALLOWED, SOFTWARE, TEMPORARY, USAGE, VerbError
@@ -39,6 +40,7 @@ _log = Logger()
 _encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
+@implementer(IHalfCloseableProtocol)
 class ControlProtocol(Protocol, TimeoutMixin):
     """One administrator's connection."""
 
@@ -48,6 +50,7 @@ class ControlProtocol(Protocol, TimeoutMixin):
         self._searched = 0
         self._busy = False
         self._lost = False
+        self._ended = False  # the peer will say nothing more, and waits for its answers
         self._caller = Caller(-1, "nobody")
 
     def connectionMade(self) -> None:
@@ -75,6 +78,13 @@ class ControlProtocol(Protocol, TimeoutMixin):
         if not self._busy:
             self._caller.drop_upload()
 
+    def readConnectionLost(self) -> None:
+        self._ended = True
+        self._work()
+
+    def writeConnectionLost(self) -> None:
+        """Not of interest: connectionLost follows."""
+
     def timeoutConnection(self) -> None:
         if self._busy:
             self.setTimeout(IDLE_TIMEOUT_SECONDS)  # type: ignore[no-untyped-call]
@@ -98,6 +108,8 @@ class ControlProtocol(Protocol, TimeoutMixin):
             end = self._buffer.find(b"\n", self._searched)
             if end < 0:
                 self._searched = len(self._buffer)
+                if self._ended:
+                    self._close()
                 return
             line = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
@@ -143,6 +155,11 @@ class ControlProtocol(Protocol, TimeoutMixin):
     def _refuse(self, text: str, code: int) -> None:
         assert self.transport is not None
         self.transport.write(_encode({"ok": False, "error": text, "code": code}).encode("ascii") + b"\n")
+        self._close()
+
+    def _close(self) -> None:
+        """What was written goes out; nothing more is taken."""
+        assert self.transport is not None
         self.transport.loseConnection()
         self._lost = True
 
