@@ -80,9 +80,14 @@ def mta(context: click.Context, config: str | None) -> None:
 
 
 def main() -> None:
-    """The entry point: every way out has its exit code."""
+    """The entry point."""
+    run(sys.argv[1:])
+
+
+def run(arguments: list[str]) -> None:
+    """Raises SystemExit: every way out has its exit code."""
     try:
-        left = mta.main(prog_name="mta", standalone_mode=False)
+        left = mta.main(arguments, prog_name="mta", standalone_mode=False)
         sys.exit(left if isinstance(left, int) else 0)  # click gives an Exit's code as the value
     except click.Abort:
         click.echo("\nmta: given up", err=True)
