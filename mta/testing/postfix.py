@@ -1,12 +1,13 @@
 """A private Postfix: its own configuration, queue, port and log, beside any other on the machine.
 
-    postfix = PrivatePostfix(tmp_path / "pf", tls=True)
+    postfix = PrivatePostfix(tls=True)
     postfix.start()                       # accepts on 127.0.0.1:postfix.port
     ...
     postfix.messages()                    # what arrived in its maildir, oldest first
     postfix.stop()
 
-Everything for `domain` (d.example) goes into one maildir; `discard_domain` is swallowed; tmp@ and bad@ of `domain` are refused with
+It lives in a directory of its own under /var/tmp, gone with `stop`: below pytest's temporary directory Postfix's users can't pass,
+and each pytest that starts closes it again. Everything for `domain` (d.example) goes into one maildir; `discard_domain` is swallowed; tmp@ and bad@ of `domain` are refused with
 450 and 550. Needs the package postfix and root (Postfix changes to its own user).
 """
 
@@ -16,6 +17,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,7 +38,9 @@ def missing() -> str:
 
 
 class PrivatePostfix:
-    """`tls`: offer STARTTLS with a certificate for `host`. `settings`: main.cf beyond, or instead of, what stands here.
+    """`directory`: where to live instead, when it and all above it may be passed by everybody; it is kept.
+
+    `tls`: offer STARTTLS with a certificate for `host`. `settings`: main.cf beyond, or instead of, what stands here.
 
     `services`: further lines of master.cf. Public after `start`: `port`, `log` (file), `mailbox` (maildir), `authority` (PEM file of the
     certificate's issuer).
@@ -44,7 +48,7 @@ class PrivatePostfix:
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | None = None,
         *,
         domain: str = "d.example",
         discard_domain: str = "drop.example",
@@ -53,6 +57,10 @@ class PrivatePostfix:
         settings: Mapping[str, str] | None = None,
         services: Sequence[str] = (),
     ) -> None:
+        self._own = directory is None or not _passable(directory)
+        if directory is None or self._own:
+            directory = Path(tempfile.mkdtemp(prefix="mta-postfix-", dir="/var/tmp"))
+            directory.chmod(0o711)
         self.directory = directory
         self.domain = domain
         self.discard_domain = discard_domain
@@ -84,14 +92,17 @@ class PrivatePostfix:
         try:
             wait_for("Postfix's greeting", lambda: greeting(self.port).startswith(b"220"), seconds)
         except TimeoutError as error:
+            said = self.log_text()[-2000:]
             self.stop()
-            raise RuntimeError(f"Postfix did not answer: {self.log_text()[-2000:]}") from error
+            raise RuntimeError(f"Postfix did not answer: {said}") from error
 
     def stop(self) -> None:
         """Its children go with it."""
         process, self._process = self._process, None
         if process is not None:
             stop(process)
+        if self._own:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> PrivatePostfix:
         self.start()
@@ -133,7 +144,6 @@ class PrivatePostfix:
         at = self.directory
         for name in ("etc", "spool", "data", "mail"):
             (at / name).mkdir(parents=True, exist_ok=True)
-        _open_the_way(at)
         shutil.chown(at / "data", "postfix")
         os.chown(at / "mail", _MAILBOX_UID, _MAILBOX_UID)
         self.port = free_port()
@@ -203,9 +213,6 @@ class PrivatePostfix:
         return "\n".join([*lines, *self.services, ""])
 
 
-def _open_the_way(directory: Path) -> None:
-    """Postfix's own users must be able to pass: a test's temporary directories are for their maker alone."""
-    for each in (directory, *directory.parents):
-        mode = each.stat().st_mode
-        if not mode & 0o001 and each.stat().st_uid == os.geteuid():
-            each.chmod(mode & 0o7777 | 0o011)
+def _passable(directory: Path) -> bool:
+    existing = [each for each in (directory, *directory.parents) if each.exists()]
+    return all(each.stat().st_mode & 0o001 for each in existing)

@@ -26,8 +26,8 @@ REACTOR: Any = reactor
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["clear text", "STARTTLS"])
-def postfix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivatePostfix]:
-    with PrivatePostfix(tmp_path_factory.mktemp("pf"), tls=request.param) as postfix:
+def postfix(request: pytest.FixtureRequest) -> Iterator[PrivatePostfix]:
+    with PrivatePostfix(tls=request.param) as postfix:
         yield postfix
 
 
