@@ -37,6 +37,7 @@ from mta.smtp.states import Mode, State
 INPUT_BOUND_OCTETS = 64 * 1024  # the adapter pauses reading only beyond it (law 8)
 _NO_TICKET = 0
 _SHOWN = 200  # octets of a refused command that the log is shown
+_MAY_BE_FOLLOWED = frozenset({b"QUIT", b"BDAT"})  # BDAT by its own octets
 _TLS_RECORD = b"\x16\x03"  # RFC 8446 section 5.1: a handshake record
 
 
@@ -276,7 +277,7 @@ class ServerEngine:
             if take is None:
                 self._take_unknown(verb, line)
                 return
-        if self._state is not State.START and not self._esmtp and self._input.octets and verb != b"QUIT":
+        if self._state is not State.START and not self._esmtp and self._input.octets and verb not in _MAY_BE_FOLLOWED:
             # RFC 2920: nobody pipelines to a server that did not announce it
             self._refuse_and_close(reply.PIPELINED_TOO_EARLY, "pipelined without EHLO")
             return
