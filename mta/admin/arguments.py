@@ -14,6 +14,7 @@ from mta.spool.contract import Selection
 
 Arguments = Mapping[str, object]
 _SELECTING = ("ids", "sender", "recipient", "destination", "older_than", "held")
+IDS_MAX = 10_000  # each is a bound value of a query; SQLite takes 32,766
 KNOWN = frozenset({*_SELECTING, "all", "cursor", "limit", "change"})
 
 
@@ -57,6 +58,12 @@ def address_pattern(text: str, key: str) -> str:
         raise VerbError(f"{key}: {text!r} is no address and no @domain: {error}") from error
 
 
+def identifiers_of(texts: list[str]) -> tuple[int, ...]:
+    if len(texts) > IDS_MAX:
+        raise VerbError(f"ids: more than {IDS_MAX} at once")
+    return tuple(identifier_of(text) for text in texts)
+
+
 def selection_of(arguments: Arguments, now: float) -> Selection:
     """Which queued recipients are meant. Unknown keys are errors: a mistyped condition must not widen a deletion."""
     unknown = set(arguments) - KNOWN
@@ -71,7 +78,7 @@ def selection_of(arguments: Arguments, now: float) -> Selection:
     if held is not None and not isinstance(held, bool):
         raise VerbError("held: true or false is wanted")
     return Selection(
-        messages=tuple(identifier_of(text) for text in texts_of(arguments, "ids")),
+        messages=identifiers_of(texts_of(arguments, "ids")),
         states=(State.QUEUED,),
         held=held,
         sender=address_pattern(text_of(arguments, "sender"), "sender"),
