@@ -31,8 +31,8 @@ class Deadlines:
 
     def watch(self, session: Watched, at: float) -> None:
         """Look at it at `at`, or in VISIT_SECONDS, whichever is sooner."""
-        soonest = int(min(at, self._clock.seconds() + VISIT_SECONDS)) + 1
-        second = max(soonest, self._last + 1)
+        now = self._clock.seconds()
+        second = int(max(now, min(at, now + VISIT_SECONDS))) + 1  # never the second that is being dealt with
         bucket = self._buckets.get(second)
         if bucket is None:
             bucket = self._buckets[second] = set()
