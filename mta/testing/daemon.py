@@ -47,6 +47,7 @@ class Daemon:
         self.prefix = list(prefix)
         self.environment = dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
+        self._prepared = False
         directory.mkdir(parents=True, exist_ok=True)
         self._routes = routes or self._default_routes()
         self._extra = extra
@@ -85,7 +86,10 @@ class Daemon:
         return {**os.environ, "MTA_TEST_ONLY": "1", **self.environment}
 
     def prepare(self) -> None:
-        """Certificate and users."""
+        """Certificate and users, once."""
+        if self._prepared:
+            return
+        self._prepared = True
         key = self.directory / "key.pem"
         if not key.exists():
             command = [sys.executable, "-m", "mta.tls.selfsigned", "--certificate", str(self.directory / "cert.pem")]
@@ -94,8 +98,7 @@ class Daemon:
             self.mta("user", "add", name, "--stdin", stdin=password + "\n")
 
     def start(self, *, wait: bool = True) -> Daemon:
-        if not (self.directory / "key.pem").exists():
-            self.prepare()
+        self.prepare()
         command = [*self.prefix, sys.executable, "-m", "twisted.scripts.twistd"]
         twistd = Path(sys.executable).with_name("twistd")
         if twistd.exists():
@@ -111,7 +114,11 @@ class Daemon:
                 cwd=self.directory,
             )
         if wait:
-            wait_for("the daemon's greeting", self._greets, 30)
+            try:
+                wait_for("the daemon's greeting", self._greets, 30)
+            except BaseException:
+                self.kill()
+                raise
         return self
 
     def _greets(self) -> bool:

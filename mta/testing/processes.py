@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,11 +16,27 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+_PORTS = range(15000, 32000)  # below the ephemeral ports: no client's own port can take one, or meet itself
+_random = random.SystemRandom()  # hypothesis seeds the shared one
+_handed_out: set[int] = set()
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port nobody listens on now, another one each time."""
+    while True:
+        port = _random.choice(_PORTS)
+        if port in _handed_out:
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            _handed_out.add(port)
+            return port
+
+
+def absent(*programs: str) -> str:
+    """Those that are not installed, as words; "" when all are. For pytest.mark.skipif."""
+    return " ".join(program for program in programs if shutil.which(program) is None)
 
 
 def wait_for(what: str, probe: Callable[[], T | None], seconds: float = 20.0, every: float = 0.01) -> T:
