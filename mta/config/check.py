@@ -85,9 +85,9 @@ def _check_logins(configuration: Configuration, findings: Findings, owners: froz
         key: KeyPath = ("auth", "backend", index, "path")
         if backend.path in [each.path for each in auth.backend[:index]]:
             findings.add("W405", key, f"{backend.path} is named twice")
-        if backend.path.is_dir():
+        if os.path.isdir(backend.path):
             findings.add("E306", key, f"{backend.path} is a directory", "name a file in it")
-        elif not backend.path.exists():
+        elif not os.path.lexists(backend.path):
             findings.add("W404", key, f"{backend.path} does not exist: nobody can log in yet", "mta user add NAME")
         else:
             findings.take(check_secret(backend.path, owners=owners), key)
@@ -131,7 +131,7 @@ def _check_places(configuration: Configuration, findings: Findings) -> None:
     if not findings.take(check_socket(socket), ("control", "socket")):
         findings.take(check_parent(socket), ("control", "socket"))
     if not isinstance(configuration.log.path, str):
-        if configuration.log.path.is_dir():
+        if os.path.isdir(configuration.log.path):
             findings.add("E306", ("log", "path"), f"{configuration.log.path} is a directory", "name a file in it")
         else:
             findings.take(check_parent(configuration.log.path), ("log", "path"))

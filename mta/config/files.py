@@ -16,6 +16,7 @@ from mta.config.problem import Problem
 from mta.config.secret_file import exposure
 
 DAEMON_USER = "mta"
+MOUNTS = Path("/proc/self/mounts")
 SOCKET_PATH_LIMIT_OCTETS = 107  # sockaddr_un.sun_path of Linux, without its closing NUL
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre"}
 _NETWORK_FILE_SYSTEMS |= {"fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs"}
@@ -122,9 +123,9 @@ def check_directory(path: Path) -> Problem | None:
     existing = path
     while not os.path.lexists(existing):
         existing = existing.parent
-    if not existing.is_dir():
+    if not os.path.isdir(existing):
         return _problem("E306", f"{existing} is no directory", "name a directory, or move away what is there")
-    if os.access(existing, os.W_OK | os.X_OK):
+    if os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
         return None
     user = _name_of(os.geteuid())
     what = f"{path} can't be written" if existing == path else f"{path} can't be made"
@@ -145,7 +146,7 @@ def check_socket(path: Path) -> Problem | None:
         return _problem(
             "E307", f"the path of a socket has at most {SOCKET_PATH_LIMIT_OCTETS} octets; this one has {length}"
         )
-    if path.is_dir():
+    if os.path.isdir(path):
         return _problem("E306", f"{path} is a directory", "name a file in it")
     return None
 
@@ -164,7 +165,7 @@ def _file_system(path: Path) -> str:
     real = os.path.realpath(path)
     best = kind = ""
     try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+        mounts = MOUNTS.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     for line in mounts.splitlines():

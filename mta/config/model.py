@@ -27,6 +27,7 @@ from mta.config.endpoints import with_absolute_path
 from mta.config.units import Octets, Seconds, SecondsOrNone, Words
 from mta.mail.address import AddressError, parse_address, parse_domain
 
+NAME_LIMIT_OCTETS = 255  # NAME_MAX of Linux
 MECHANISMS_KNOWN = ("PLAIN", "LOGIN", "SCRAM-SHA-256")
 
 
@@ -76,9 +77,7 @@ def absolute(text: str, info: ValidationInfo) -> str:
 def _file(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str):
         return value
-    if not value or "\0" in value:
-        raise ValueError("is no file name")
-    return Path(absolute(value, info))
+    return Path(_lawful_path(value and absolute(value, info)))
 
 
 def _file_or_output(value: object, info: ValidationInfo) -> object:
@@ -88,7 +87,15 @@ def _file_or_output(value: object, info: ValidationInfo) -> object:
 def _path_after(prefix: str, text: str, info: ValidationInfo) -> str:
     """`text` with the path behind `prefix` made absolute, where it begins with `prefix` and has a path."""
     path = text.removeprefix(prefix)
-    return prefix + absolute(path, info) if path and path != text else text
+    return prefix + _lawful_path(absolute(path, info)) if path and path != text else text
+
+
+def _lawful_path(path: str) -> str:
+    if not path or "\0" in path:
+        raise ValueError("is no file name")
+    if any(len(os.fsencode(part)) > NAME_LIMIT_OCTETS for part in path.split("/")):
+        raise ValueError(f"is no file name: a part of it is longer than {NAME_LIMIT_OCTETS} octets")
+    return path
 
 
 def _endpoint(text: str, info: ValidationInfo) -> str:

@@ -57,7 +57,7 @@ def show_duration(seconds: float) -> str:
     for unit in "dhm":
         if seconds and seconds % _SECONDS[unit] == 0:
             return f"{seconds / _SECONDS[unit]:.0f}{unit}"
-    return f"{seconds:g}s" if seconds else "0"
+    return f"{seconds:.15g}s" if seconds else "0"
 
 
 class Words(str):

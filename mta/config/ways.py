@@ -81,9 +81,9 @@ def _check_recipients(configuration: Configuration, route: Route, key: KeyPath, 
         findings.add("E503", (*key, "recipients"), "there is no password store that knows users", hint)
     if route.recipients.startswith("table:"):
         path = Path(route.recipients.removeprefix("table:"))
-        if not path.is_file():
+        if not os.path.isfile(path):
             findings.add("E504", (*key, "recipients"), f"the table {path} is missing or no file")
-        elif not os.access(path, os.R_OK):
+        elif not os.access(path, os.R_OK, effective_ids=True):
             findings.add("E504", (*key, "recipients"), f"the table {path} can't be read by this user")
 
 
