@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 import json
 import os
@@ -179,7 +180,7 @@ def broken(draw: st.DrawFn) -> dict[str, Any]:
             if draw(st.integers(0, 3)) == 0 and key in keys:
                 del at[key]
             else:
-                at[key] = draw(JUNK)
+                at[key] = copy.deepcopy(draw(JUNK))
             break
     return document
 
