@@ -32,8 +32,8 @@ def complain(error: ValidationError, raw: dict[str, Any], findings: Findings) ->
                 findings.add("E010", path, "is unknown here", meant(path, raw))
             case "missing":
                 field = field_at(Configuration, path)
-                description = field.description if field is not None else ""
-                findings.add("E011", path, "is missing", f"{path[-1]}: {description}")
+                description = field.description if field is not None else None
+                findings.add("E011", path, "is missing", description or "")
             case _:
                 findings.add(*_about_value(kind, path, each.get("input"), each.get("ctx", {})))
     return list(wrong)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mta.config import files
 from mta.config.check import check
 from mta.config.load import load_settings
 from mta.config.problem import ConfigurationError
@@ -18,7 +19,9 @@ Pair = Callable[..., tuple[Path, Path]]
 
 
 @pytest.fixture
-def codes(write: Callable[..., Path], now: datetime) -> Callable[..., list[str]]:
+def codes(write: Callable[..., Path], now: datetime, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    monkeypatch.setattr(files, "DAEMON_USER", "not-on-this-machine")  # who could not look into pytest's directory
+
     def told(more: str = NAMED) -> list[str]:
         settings = load_settings(write(more), checks=False)
         return [f"{each.code} {each.key}" for each in check(settings.configuration, settings.positions, now=now)]
