@@ -125,6 +125,7 @@ class ClearStream:
         self.connected = True
         self.protocol = protocol
         self.descriptor = skt.fileno()
+        skt.setblocking(False)
         streams.streams[self.descriptor] = self
         streams.set.register(self.descriptor, _IN)
 
