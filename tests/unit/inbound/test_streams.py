@@ -137,6 +137,7 @@ async def test_paused_reading_goes_on_when_resumed(server: Server) -> None:
     assert protocol.heard == b"one"
     protocol.transport.resumeProducing()
     await until(lambda: protocol.heard == b"onetwo")
+    protocol.transport.resumeProducing()
     client.close()
     assert await protocol.ended == "ConnectionDone"
 
