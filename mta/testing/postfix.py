@@ -96,6 +96,13 @@ class PrivatePostfix:
             self.stop()
             raise RuntimeError(f"Postfix did not answer: {said}") from error
 
+    @property
+    def pid(self) -> int:
+        """Of its master; raises RuntimeError when it does not run."""
+        if self._process is None:
+            raise RuntimeError("this Postfix is not running")
+        return self._process.pid
+
     def stop(self) -> None:
         """Its children go with it."""
         process, self._process = self._process, None
