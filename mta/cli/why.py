@@ -35,7 +35,7 @@ def why(face: Face, what: str, limit: int, as_json: bool) -> None:
         print_json(data)
         return
     for story in data["messages"]:
-        _print_story(story)
+        _print_story(story, data["now"])
     if data["refusals"]:
         click.echo("refused at the door:")
         for note in data["refusals"]:
@@ -45,7 +45,7 @@ def why(face: Face, what: str, limit: int, as_json: bool) -> None:
         click.echo(f"(the newest {limit}; --limit shows more)", err=True)
 
 
-def _print_story(story: dict[str, Any]) -> None:
+def _print_story(story: dict[str, Any], now: float) -> None:
     click.echo(f"{story['message']['id']} {headline(story)}")
     several = len(story["recipients"]) > 1
     for line in tell(story, clock):
@@ -53,13 +53,15 @@ def _print_story(story: dict[str, Any]) -> None:
         click.echo(f"  {clock(line.at)}  {whom}{line.text}")
     for each in story["recipients"]:
         if each["state"] == "queued":
-            click.echo(f"  {'now':<19}  " + (f"<{each['recipient']}> " if several else "") + _waiting(each))
+            click.echo(f"  {'now':<19}  " + (f"<{each['recipient']}> " if several else "") + _waiting(each, now))
     click.echo()
 
 
-def _waiting(recipient: dict[str, Any]) -> str:
+def _waiting(recipient: dict[str, Any], now: float) -> str:
     if recipient["held"]:
         return "held: waits for `mta queue release`"
     if recipient["active"]:
         return "an attempt is under way"
+    if recipient["next_attempt"] <= now:
+        return "is due: waits for its turn"
     return f"waits for the next attempt, {clock(recipient['next_attempt'])}"
