@@ -25,7 +25,7 @@ from mta.tls.certificate import Identity, TlsError, TlsProblem, load_identity
 
 ALPN_TAKEN = (b"smtp", b"esmtp")
 # For TLS 1.2, best first. The CBC suites at the end are for Exchange on Windows Server 2012 R2, which would come in clear.
-CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL:!eNULL:!PSK"
+CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
 VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
 
 

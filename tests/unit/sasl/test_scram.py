@@ -98,7 +98,7 @@ def test_a_wrong_password_and_a_decoy_fail_at_the_same_step_with_the_same_words(
 def test_a_decoy_is_stable_and_each_name_has_its_own():
     first = decoy(b"secret", "nobody@example.org", "sha256")
     assert first == decoy(b"secret", "nobody@example.org", "sha256")
-    assert first.salt != decoy(b"secret", "noone@example.org", "sha256").salt
+    assert first.salt != decoy(b"secret", "nemo@example.org", "sha256").salt
     assert first.salt != decoy(b"another", "nobody@example.org", "sha256").salt
     assert len(first.salt) == len(PENCIL.salt)
     assert not proves("pencil", decoy(b"secret", "nobody", "sha256", 4096))
