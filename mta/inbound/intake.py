@@ -16,6 +16,8 @@ from mta.mail.reply import HEADER_TOO_BIG, Reply
 from mta.policy.header import begins_with_field
 from mta.spool.contract import INLINE_BODY_LIMIT_OCTETS, BodyWriter
 
+LOOSE_BLOCKS = 512
+LOOK_AGAIN_OCTETS = 64 * 1024  # a header that comes in tiny pieces is searched sixteen times, not a million times
 _NO_HASH = hashlib.sha256()
 
 
@@ -33,8 +35,20 @@ class Intake:
     `open_writer(resume)` opens the file of a large body; `resume` is called when it may be given more.
     """
 
-    __slots__ = ("_blocks", "_finish_header", "_hash", "_header", "_header_limit", "_octets", "_open_writer", "_resume",
-                 "_writer", "refusal")  # fmt: skip
+    __slots__ = (
+        "_blocks",
+        "_finish_header",
+        "_hash",
+        "_header",
+        "_header_limit",
+        "_look_at",
+        "_loose",
+        "_octets",
+        "_open_writer",
+        "_resume",
+        "_writer",
+        "refusal",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -48,7 +62,9 @@ class Intake:
         self._resume = resume
         self._header_limit = header_limit
         self._blocks: list[bytes] = []
+        self._loose = 0  # blocks since the last were joined
         self._octets = 0
+        self._look_at = INLINE_BODY_LIMIT_OCTETS  # more octets than this: see whether the header is complete
         self._header = b""
         self._hash = _NO_HASH  # made when the body is streamed
         self._writer: BodyWriter | None = None
@@ -63,9 +79,11 @@ class Intake:
             return self._writer.write(block)
         self._blocks.append(block)
         self._octets += len(block)
-        if len(self._blocks) > 512:  # thousands of tiny chunks must not cost a list entry each
-            self._blocks = [b"".join(self._blocks)]
-        return self._octets <= INLINE_BODY_LIMIT_OCTETS or self._overflow()
+        self._loose += 1
+        if self._loose == LOOSE_BLOCKS:  # thousands of tiny chunks must not cost a list entry each
+            self._blocks[-LOOSE_BLOCKS:] = [b"".join(self._blocks[-LOOSE_BLOCKS:])]
+            self._loose = 0
+        return self._octets <= self._look_at or self._overflow()
 
     def finish(self) -> tuple[Content, bytes] | Deferred[tuple[Content, bytes]]:
         """The content and its SHA-256. Raises HeaderRefused; the Deferred fails with SpoolFull or SpoolFailed."""
@@ -96,7 +114,7 @@ class Intake:
             return b"", raw
         if complete:
             return raw, b""
-        self._blocks = [raw]
+        self._blocks, self._loose = [raw], 0
         raise _Incomplete
 
     def _overflow(self) -> bool:
@@ -104,6 +122,7 @@ class Intake:
         try:
             header, body = self._split(complete=False)
         except _Incomplete:
+            self._look_at = self._octets + LOOK_AGAIN_OCTETS
             if self._octets > self._header_limit:
                 self._refuse(HEADER_TOO_BIG)
             return True

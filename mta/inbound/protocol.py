@@ -189,7 +189,8 @@ class ESMTP(Protocol):
                         break
         finally:
             self._pumping = False
-        if turns or engine.has_replies:  # NOOP and RSET make no event
+        ending = engine.mode is Mode.CLOSED or engine.mode is Mode.HANDSHAKE  # these set their own
+        if (turns or engine.has_replies) and not ending:  # NOOP and RSET make no event
             self.deadline = self.factory.clock.seconds() + self._command_seconds()
         self._flush()
         if self._paused_for and engine.buffered <= INPUT_BOUND_OCTETS:
@@ -353,8 +354,11 @@ class ESMTP(Protocol):
         if self.content_began and self._too_slow(now, limits.data_rate):
             self.close(reply.TOO_SLOW, "content too slow")
         elif now >= self.deadline:
-            handshaking = engine.mode is Mode.HANDSHAKE or (engine.over_tls and not self.session.tls)
-            self.close(reply.IDLE_TOO_LONG, "handshake timed out" if handshaking else "idle")
+            if engine.mode is Mode.HANDSHAKE or (engine.over_tls and not self.session.tls):
+                self.close(reply.IDLE_TOO_LONG, "handshake timed out")
+                cast(Any, self.transport).abortConnection()  # there is nothing to say goodbye with
+            else:
+                self.close(reply.IDLE_TOO_LONG, "idle")
         elif now - self.opened >= limits.session_timeout and not self.content_began:
             self.close(reply.SESSION_TOO_LONG, "session too long")
         return max(self.deadline, now + 1.0)
@@ -364,8 +368,9 @@ class ESMTP(Protocol):
         return seconds > RATE_GRACE_SECONDS and self.content_octets < rate * seconds and not self._paused_for
 
     def close(self, answer: Reply, reason: str) -> None:
-        """End the session from our side."""
+        """End the session from our side; also one whose client does not read."""
         self.engine.close(answer, reason)
+        self._paused_for.discard("output")
         self._pump()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -28,7 +29,7 @@ from mta.policy.relay import decide_recipient, decide_sender
 from mta.routing.router import Place
 from mta.sasl.realm import Sender
 from mta.smtp.events import ContentEnd, Data, Hello, Inquiry, Mail, Rcpt
-from mta.smtp.parameters import NO_MAIL_PARAMETERS, MailParameters
+from mta.smtp.parameters import NO_MAIL_PARAMETERS, MailParameters, RcptParameters
 from mta.spool.contract import Acceptance, Accepted, Spool, SpoolError, SpoolFull
 from mta.telemetry.metrics import counter
 
@@ -89,7 +90,7 @@ class Session:
     def _forget(self) -> None:
         self._reverse_path: Address = NULL_PATH
         self._parameters: MailParameters = NO_MAIL_PARAMETERS
-        self._recipients: list[NewRecipient] = []
+        self._recipients: dict[tuple[Address, RcptParameters], NewRecipient] = {}
         self._intake: Intake | None = None
         self._spool: Spool | None = None
         self._queue_id = 0
@@ -168,8 +169,8 @@ class Session:
             held=policies.configuration.queue.hold,
             route_generation=policies.generation,
         )
-        if recipient not in self._recipients:  # the same mailbox twice is one delivery
-            self._recipients.append(recipient)
+        # The same mailbox twice is one delivery; only what its reports would say can make it two.
+        self._recipients.setdefault((recipient.address, parameters), recipient)
         return reply.RCPT_OK
 
     def data(self, event: Data) -> Reply:
@@ -226,7 +227,7 @@ class Session:
             raise HeaderRefused(refusal)
         now = self.reception.now()
         hostname = policies.configuration.hostname
-        only = self._recipients[0].original if len(self._recipients) == 1 else ""
+        only = next(iter(self._recipients.values())).original if len(self._recipients) == 1 else ""
         received = received_field(
             hello=self.hello,
             client_ip=facts.client_ip,
@@ -287,7 +288,7 @@ class Session:
             sha256=digest,
             config_generation=self._policies.generation,
         )
-        acceptance = Acceptance(message, tuple(self._recipients), content, reception.owner, LEASE_OF_A_BOOT)
+        acceptance = Acceptance(message, tuple(self._recipients.values()), content, reception.owner, LEASE_OF_A_BOOT)
         self._intake = None  # it is the spool's now: a reset must not take the body away
         committed = spool.accept((acceptance,))
         committed.addCallback(self._committed, content)
@@ -297,7 +298,7 @@ class Session:
 
     def _is_ascii(self, header: bytes) -> bool:
         """False when a hop must speak SMTPUTF8. Octets that are no UTF-8 are old 8-bit mail: SMTPUTF8 would not mend it."""
-        if not self._reverse_path.is_ascii or not all(each.address.is_ascii for each in self._recipients):
+        if not self._reverse_path.is_ascii or not all(each.address.is_ascii for each in self._recipients.values()):
             return False
         if header.isascii():
             return True
@@ -353,7 +354,7 @@ class Session:
             "helo": self.hello,
             "auth": facts.authcid,
             "sender": str(sender) if sender else "<>",
-            "recipient": recipient or ",".join(each.original for each in self._recipients[:10]),
+            "recipient": recipient or ",".join(each.original for each in islice(self._recipients.values(), 10)),
             "reply": str(answer),
             "rule": rule,
             "generation": self._policies.generation,

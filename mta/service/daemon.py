@@ -25,6 +25,7 @@ from mta.admin.house import House, Reloaded
 from mta.config.load import load_settings
 from mta.config.problem import ConfigurationError
 from mta.config.settings import Settings, restart_keys
+from mta.dns.stub import StubResolver
 from mta.inbound.reception import Policies, Reception
 from mta.mail.envelope import Content
 from mta.mail.identifiers import shard_of
@@ -103,8 +104,14 @@ class Daemon(Service):
         self._authenticator.start()
         self._server_contexts = ServerContexts(configuration.tls) if configuration.tls.certificate else None
         self._router = self._make_router(self.settings, self._authenticator)
+        self._resolver = StubResolver(reactor)
         self._agents = make_agents(
-            reactor, self._spools, lambda: self.settings.configuration, ClientContexts(), now=self._now
+            reactor,
+            self._spools,
+            lambda: self.settings.configuration,
+            ClientContexts(),
+            self._resolver,
+            now=self._now,
         )
         self._schedulers = {
             spool.shard: Scheduler(
@@ -245,6 +252,7 @@ class Daemon(Service):
         for scheduler in self._schedulers.values():
             await self._step("a scheduler", scheduler.stop())
         await self._step("the agents", self._agents.stop())
+        self._resolver.close()
         self._authenticator.stop()
         await self._step("the spool", self._root.close())
         self._doors.close()

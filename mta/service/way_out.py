@@ -14,7 +14,7 @@ from mta.delivery.maildir_files import MaildirFiles
 from mta.delivery.options import SmtpOptions
 from mta.delivery.rules import DiscardAgent, ErrorAgent
 from mta.delivery.smtp import SmtpAgent
-from mta.dns.stub import StubResolver
+from mta.dns.resolver import Resolver
 from mta.mail.envelope import BodyFile, Message
 from mta.mail.identifiers import shard_of
 from mta.spool.contract import Spool
@@ -26,6 +26,7 @@ def make_agents(
     spools: Sequence[Spool],
     configuration: Callable[[], Configuration],
     contexts: ClientContexts,
+    resolver: Resolver,
     *,
     now: Callable[[], float],
     addresses: frozenset[str] = frozenset(),
@@ -38,7 +39,7 @@ def make_agents(
 
     smtp = SmtpAgent(
         reactor,
-        resolver=StubResolver(reactor),
+        resolver=resolver,
         random=random.SystemRandom(),
         now=now,
         options=lambda: SmtpOptions.of(configuration(), addresses),

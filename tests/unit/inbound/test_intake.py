@@ -174,7 +174,6 @@ def test_thousands_of_tiny_blocks_cost_no_list_entry_each() -> None:
     assert len(desk.intake._blocks) <= 513
 
 
-@pytest.mark.xfail(reason="each block looks through the whole header again", strict=True)
 def test_a_long_header_in_tiny_blocks_takes_time_in_proportion() -> None:
     """One-octet chunks of a header without end: 10 octets on the wire must not cost a search of 128 KiB each."""
     desk = Desk()
