@@ -45,11 +45,12 @@ class SchedulerFace(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """What `mta why` looks for; one of the first three is given. `address` is lower case in its domain."""
+    """What `mta why` looks for; one of the first four is given."""
 
     message: int = 0
-    address: str = ""
-    message_id: str = ""
+    address: str = ""  # exact, or "@domain"
+    message_id: str = ""  # with its angle brackets
+    word: str = ""  # a client's IP address, a login, a next hop's queue ID
     limit: int = 20
 
 

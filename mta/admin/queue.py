@@ -167,6 +167,7 @@ async def alter(house: House, caller: Caller, arguments: Arguments) -> dict[str,
     if altered.changed:
         _CHANGED.bound(name).value += altered.changed
         house.log.event("queue-changed", change=name, recipients=altered.changed, by=caller.name)
-        if change in {Change.RELEASE, Change.RETRY}:
-            house.wake()
+    if not altered.cursor and (altered.changed or cursor):
+        # Once a shard: the scheduler then gives back what it has in memory, and looks again.
+        house.wake()
     return {"changed": altered.changed, "cursor": _next(house, index, altered.cursor)}

@@ -207,6 +207,7 @@ _WORDS: Mapping[str, Callable[[_Entry, When], str]] = {
     "removed": _by("removed from the queue"),
     "held": _by("held"),
     "released": _by("released"),
+    "retried": _by("made due at once"),
     "reported": _reported,
     "report-not-owed": _not_owed,
 }

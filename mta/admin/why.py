@@ -9,20 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 from mta.admin.arguments import Arguments, address_pattern, number_of, text_of
-from mta.admin.errors import NOT_FOUND, VerbError
+from mta.admin.errors import NOT_FOUND, TEMPORARY, VerbError
 from mta.admin.house import Caller, House, ReadableSpool, Sought, Story
 from mta.admin.queue import message_data, recipient_data
-from mta.mail.envelope import Message, State
+from mta.mail.envelope import State
 from mta.mail.identifiers import TEXT_LENGTH, format_id, parse_id
-from mta.spool.contract import Page, Selection
+from mta.spool.contract import Claimed, Page, Selection, SpoolError
 
 STORIES_MAX = 100
 SCAN_ROWS = 500
+WORD_MIN = 3
 SCAN_MAX = 200_000  # rows looked through for a Message-ID, which the spool has no index for
 
 
 def sought_of(text: str, limit: int) -> Sought:
-    """A queue ID, a Message-ID in angle brackets, an address, or `@domain`. Raises VerbError."""
+    """A queue ID, a Message-ID in angle brackets, an address, `@domain`, or a word. Raises VerbError."""
     text = text.strip()
     if len(text) == TEXT_LENGTH and "@" not in text:
         try:
@@ -33,20 +34,25 @@ def sought_of(text: str, limit: int) -> Sought:
         return Sought(message_id=text, limit=limit)
     if "@" in text:
         return Sought(address=address_pattern(text, "what"), limit=limit)
-    raise VerbError(f"{text!r} is no queue ID, no address and no <Message-ID>")
+    if len(text) < WORD_MIN or any(character.isspace() for character in text):
+        raise VerbError(f"{text!r} is no queue ID, address, Message-ID, IP address or login")
+    return Sought(word=text, limit=limit)
 
 
 async def why(house: House, caller: Caller, arguments: Arguments) -> dict[str, Any]:
     """`messages`, oldest first, each with `entries`; `refusals`, oldest first; `more` when the limit cut something off."""
     limit = max(1, number_of(arguments, "limit", 20, STORIES_MAX))
     sought = sought_of(text_of(arguments, "what"), limit)
-    stories = await _find(house, sought)
     refusals: list[Any] = []
-    if house.archive is not None and not sought.message_id:
-        refusals = [dict(note) for note in await house.archive.refusals(sought)]
-    if sought.address and not sought.address.startswith("@") and not stories and not refusals:
-        # An address in angle brackets may have been a Message-ID written without them.
-        stories = await _find(house, Sought(message_id=f"<{sought.address}>", limit=limit))
+    try:
+        stories = await _find(house, sought)
+        if house.archive is not None:
+            refusals = [dict(note) for note in await house.archive.refusals(sought)]
+        if sought.address and not sought.address.startswith("@") and not stories and not refusals:
+            # A Message-ID written without its angle brackets looks like an address.
+            stories = await _find(house, Sought(message_id=f"<{sought.address}>", limit=limit))
+    except SpoolError as error:
+        raise VerbError(str(error), TEMPORARY) from error
     if not stories and not refusals:
         raise VerbError(_nothing(sought), NOT_FOUND)
     newest = sorted(stories.values(), key=lambda story: story.message.id)[-limit:]
@@ -59,7 +65,7 @@ async def why(house: House, caller: Caller, arguments: Arguments) -> dict[str, A
 
 
 def _nothing(sought: Sought) -> str:
-    what = format_id(sought.message) if sought.message else sought.address or sought.message_id
+    what = format_id(sought.message) if sought.message else sought.address or sought.message_id or sought.word
     return f"nothing is known of {what}: it is not in the queue, the history or the refusals that are kept"
 
 
@@ -117,12 +123,18 @@ async def _scan(shard: ReadableSpool, selection: Selection, sought: Sought) -> l
     while True:
         page: Page = await shard.select(selection, SCAN_ROWS, cursor)
         for row in page.rows:
-            if _fits(row.message, sought) and (not found or found[-1] != row.message.id):
+            if _fits(row, sought) and (not found or found[-1] != row.message.id):
                 found.append(row.message.id)
         seen, cursor = seen + len(page.rows), page.cursor
         if not cursor or seen >= SCAN_MAX:
             return found[-sought.limit :]
 
 
-def _fits(message: Message, sought: Sought) -> bool:
-    return not sought.message_id or message.message_id == sought.message_id
+def _fits(row: Claimed, sought: Sought) -> bool:
+    message = row.message
+    if sought.message_id:
+        return message.message_id == sought.message_id
+    if sought.word:
+        word = sought.word.lower()
+        return word in {message.client_ip, message.authcid.lower()} or word in row.recipient.last_text.lower()
+    return True

@@ -14,6 +14,7 @@ from typing import Any
 import apsw
 from twisted.internet.defer import Deferred, succeed
 
+from mta.admin.archive import FileArchive
 from mta.admin.errors import CONFIGURATION, NOT_ALLOWED, TEMPORARY, UNAVAILABLE, VerbError
 from mta.admin.house import Caller, House
 from mta.admin.operations import VERBS
@@ -26,6 +27,7 @@ from mta.spool import queries
 from mta.spool.contract import JournalEntry, Page, Selection, SpoolError, SpoolStatus
 from mta.spool.database import open_reader
 from mta.spool.disk import ShardPaths, shards_of
+from mta.spool.history import History
 
 _COUNTS = """
 SELECT (SELECT count(*) FROM message), count(*), coalesce(sum(held), 0), coalesce(sum(owner <> 0), 0) FROM recipient WHERE state = 0"""
@@ -107,7 +109,9 @@ class Offline:
             raise Trouble(f"you may not read {error.filename or root}", NOT_ALLOWED) from error
         except (OSError, apsw.Error) as error:
             raise Trouble(f"the spool in {root} can't be read: {error}", TEMPORARY) from error
-        return House(settings=lambda: settings, readers=tuple(self._readers), running=False)
+        paths = ShardPaths(root, 0)
+        archive = FileArchive(History(paths.history), paths.refusals, lambda work: succeed(work()))
+        return House(settings=lambda: settings, readers=tuple(self._readers), archive=archive, running=False)
 
     def call(self, verb: str, **arguments: object) -> Any:
         """The result of a verb that reads."""

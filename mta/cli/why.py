@@ -12,7 +12,7 @@ from mta.cli.show import clock, print_json
 
 
 @click.command
-@click.argument("what", metavar="ID|ADDRESS|MESSAGE-ID")
+@click.argument("what", metavar="WHAT")
 @click.option(
     "--limit", "-n", type=click.IntRange(1, 100), default=20, show_default=True, help="Most messages to tell of."
 )
@@ -21,14 +21,16 @@ from mta.cli.show import clock, print_json
 def why(face: Face, what: str, limit: int, as_json: bool) -> None:
     """Tell what happened to a message, and why: who handed it in and how, each attempt with the host's answer, the reports.
 
-    WHAT is a queue ID, an address or @domain (of a sender or recipient), or a Message-ID in angle brackets. The queue, the
-    history of finished mail, and what was refused at the door are searched; oldest first.
+    WHAT is a queue ID, an address or @domain (of a sender or recipient), a Message-ID in angle brackets, the queue ID that a next
+    hop gave, a client's IP address, or a login. The queue, the history of finished mail, and what was refused at the door are
+    searched; oldest first.
 
     \b
     Examples:
       mta why 06E4S6Q4000G0
       mta why bob@example.net
       mta why '<20260101120000.4711@example.org>'
+      mta why 192.0.2.7
     """
     data = face.read("why", what=what, limit=limit)
     if as_json:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import succeed
+from twisted.internet.defer import fail, succeed
 
-from mta.admin.errors import CONFIGURATION, NOT_FOUND, UNAVAILABLE, USAGE
+from mta.admin.errors import CONFIGURATION, NOT_FOUND, TEMPORARY, UNAVAILABLE, USAGE
 from mta.admin.house import Reloaded, Story
 from mta.mail.envelope import State
 from mta.mail.identifiers import parse_id
-from mta.spool.contract import Event, JournalEntry
+from mta.spool.contract import Claimed, Event, JournalEntry, SpoolError
 
 
 def finish(furnished: Any, identifier: str, spool: int = 0) -> None:
@@ -70,7 +70,35 @@ def test_the_newest_are_told_when_there_are_many(furnished: Any) -> None:
 def test_what_is_unknown_is_said_to_be(furnished: Any) -> None:
     for what in ("0000000000001", "nobody@example.net", "<none@example.net>"):
         assert furnished.refused("why", what=what).code == NOT_FOUND
-    assert furnished.refused("why", what="nonsense").code == USAGE
+    assert furnished.refused("why", what="4F2XYZ1abc").code == NOT_FOUND
+    for what in ("", "x", "two words"):
+        assert furnished.refused("why", what=what).code == USAGE
+
+
+def test_by_client_login_or_a_next_hop_s_queue_id(furnished: Any) -> None:
+    spool = furnished.spools[0]
+    identifiers = [spool.put("a@example.org", "b@example.net") for _ in range(4)]
+    row = spool.rows[0]
+    spool.rows[0] = Claimed(replace(row.message, client_ip="192.0.2.7"), row.recipient)
+    row = spool.rows[1]
+    spool.rows[1] = Claimed(replace(row.message, authcid="Bob"), row.recipient)
+    row = spool.rows[2]
+    spool.rows[2] = Claimed(row.message, replace(row.recipient, last_text="Ok: queued as 4F2XYZ1abc"))
+    for what, identifier in zip(("192.0.2.7", "bob", "4F2XYZ1abc"), identifiers, strict=False):
+        assert [story["message"]["id"] for story in furnished.do("why", what=what)["messages"]] == [identifier]
+
+
+def test_a_history_that_cannot_be_read_is_temporary(furnished: Any) -> None:
+    furnished.archive.stories = lambda sought: fail(SpoolError("the history of 2026-01-01 can't be read"))
+    assert furnished.refused("why", what="a@example.org").code == TEMPORARY
+
+
+def test_status_cuts_long_lists(furnished: Any) -> None:
+    many = [{"destination": f"mx:{number}", "waiting": number, "in_flight": 0} for number in range(1000)]
+    furnished.scheduler.status = lambda: {"destinations": many}
+    (scheduler,) = furnished.do("status")["schedulers"]
+    assert scheduler["destinations_in_all"] == 1000
+    assert [each["waiting"] for each in scheduler["destinations"]] == list(range(999, 949, -1))
 
 
 def test_status_tells_of_spools_schedulers_and_troubles(furnished: Any) -> None:
