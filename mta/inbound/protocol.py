@@ -46,7 +46,7 @@ class ESMTP(Protocol):
     """One connection."""
 
     __slots__ = (
-        "_login", "_owed", "_paused_for", "_pumping", "_resumption", "bucket", "closed_because", "content_began", "content_octets", "deadline",
+        "_greeting", "_login", "_owed", "_paused_for", "_pumping", "_resumption", "bucket", "closed_because", "content_began", "content_octets", "deadline",
         "engine", "factory", "opened", "session",
     )  # fmt: skip
     factory: ESMTPFactory
@@ -63,6 +63,7 @@ class ESMTP(Protocol):
         self.content_began = 0.0
         self.content_octets = 0
         self.opened = self.deadline = 0.0
+        self._greeting: Reply | None = None  # of implicit TLS, until the handshake is done
         self._login: Login | None = None
         self._owed = 0  # octets of content that the disk has not dealt with
         self._paused_for: set[str] = set()
@@ -85,11 +86,9 @@ class ESMTP(Protocol):
         if listener.implicit_tls and listener.tls is not None:
             self.deadline = now + listener.handshake_timeout
             factory.deadlines.watch(self, self.deadline)
+            # The greeting waits for the handshake: Twisted's TLS would pause its writer, and with it the reading that it needs.
+            self._greeting = refusal or listener.greeting
             transport.startTLS(listener.tls)
-            self.engine.greet(refusal or listener.greeting)
-            self._flush()
-            if refusal is not None:
-                self._pump()
             return
         self.deadline = now + self._command_seconds()
         factory.deadlines.watch(self, self.deadline)
@@ -105,11 +104,15 @@ class ESMTP(Protocol):
     def handshakeCompleted(self) -> None:
         """IHandshakeListener: TLS is up, by STARTTLS or at once."""
         description = describe(cast(Any, self.transport).getHandle())
-        if not self.session.listener.implicit_tls:
-            self.engine.tls_started()
         self.engine.mechanisms = self.session.listener.mechanisms(over_tls=True)
         self.session.tls_started(description)
         self.deadline = self.factory.clock.seconds() + self._command_seconds()
+        if self._greeting is None:
+            self.engine.tls_started()
+        else:
+            self.engine.greet(self._greeting)
+            self._greeting = None
+            self._pump()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         if self._resumption is not None:
@@ -368,10 +371,13 @@ class ESMTP(Protocol):
         return seconds > RATE_GRACE_SECONDS and self.content_octets < rate * seconds and not self._paused_for
 
     def close(self, answer: Reply, reason: str) -> None:
-        """End the session from our side; also one whose client does not read."""
+        """End the session from our side. A client that does not read is not told: its connection is cut."""
+        deaf = "output" in self._paused_for
         self.engine.close(answer, reason)
         self._paused_for.discard("output")
         self._pump()
+        if deaf and self.transport is not None:
+            cast(Any, self.transport).abortConnection()
 
 
 def _within(peer: str, networks: tuple[Any, ...]) -> bool:

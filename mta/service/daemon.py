@@ -177,7 +177,7 @@ class Daemon(Service):
 
     def _say_ready(self) -> None:
         self._every(HOUSEKEEPING_SECONDS, self._keep_house)
-        self._every(USERS_LOOK_SECONDS, self._authenticator.refresh)
+        self._every(USERS_LOOK_SECONDS, self._refresh_users)
         if watchdog_seconds():
             self._every(watchdog_seconds(), lambda: notify_systemd("WATCHDOG=1"))
         settle_memory()
@@ -194,6 +194,10 @@ class Daemon(Service):
         call.clock = self._reactor
         call.start(seconds, now=False).addErrback(lambda failure: _log.failure("a periodic task failed", failure))
         self._calls.append(call)
+
+    def _refresh_users(self) -> Deferred[bool]:
+        """Of the authenticator in force: a reload makes a new one."""
+        return self._authenticator.refresh()
 
     async def _keep_spools(self) -> None:
         for spool in self._spools:

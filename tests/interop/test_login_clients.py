@@ -161,14 +161,7 @@ def without_tls_of_perl() -> bool:
     ("listener", "how"),
     [
         ("submission", "--tls"),
-        pytest.param(
-            "submissions",
-            "--tls-on-connect",
-            marks=pytest.mark.xfail(
-                raises=subprocess.TimeoutExpired,
-                reason="a greeting written before the handshake pauses the reading that the handshake needs",
-            ),
-        ),
+        ("submissions", "--tls-on-connect"),
     ],
 )
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
