@@ -61,6 +61,7 @@ class Event(enum.StrEnum):
     REMOVED = "removed"
     HELD = "held"
     RELEASED = "released"
+    RETRIED = "retried"  # an operator made it due at once
     REROUTED = "rerouted"
     REPORTED = "reported"  # a DSN was enqueued: its ID and kind
     REPORT_NOT_OWED = "report-not-owed"  # and why
@@ -200,10 +201,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Altered:
-    """`changed` recipients of one batch; `cursor` for the next batch, 0 at the end."""
+    """`changed` recipients of one batch, named in `recipients`; `cursor` for the next batch, 0 at the end.
+
+    A hold does not end a claim, lest a delivery under way be forgotten and made twice: it counts from the next try on. Who has
+    claimed rows in memory, not yet begun, finds here which to give back.
+    """
 
     changed: int
     cursor: int
+    recipients: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,345 @@
+"""A shard of the spool in SQLite: the contract's face, over the writer, a reader, a keeper, and the bodies' threads.
+
+    reactor ── accept, settle, claim, verbs ──→ writer   group commit (writer.py)
+            ── listings, content ─────────────→ reader   reads beside it (reading.py)
+            ── move_finished, checkpoints ────→ keeper   copies to the history (mover.py)
+            ── large bodies ──────────────────→ bodies   files (body.py)
+
+All methods are called in the reactor thread, and their Deferreds fire there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
+
+from mta.mail.envelope import BodyFile, Content, Message, Recipient, State
+from mta.mail.identifiers import IdentifierSource
+from mta.spool import queries
+from mta.spool.body import Bodies, remove_orphans
+from mta.spool.contract import (
+    Acceptance,
+    Accepted,
+    Altered,
+    BodyWriter,
+    Change,
+    Claimed,
+    DestinationDue,
+    JournalEntry,
+    Page,
+    Selection,
+    Settled,
+    Settlement,
+    SpoolError,
+    SpoolFailed,
+    SpoolFull,
+    SpoolStatus,
+    SpoolUnusable,
+)
+from mta.spool.database import SCHEMA, check_sqlite, migrate, open_writer
+from mta.spool.disk import (
+    FreeSpace,
+    ShardLock,
+    ShardPaths,
+    check_marker,
+    new_marker,
+    prepare,
+    read_marker,
+    write_marker,
+)
+from mta.spool.history import History
+from mta.spool.lane import Lane, Reactor
+from mta.spool.mover import Mover
+from mta.spool.reading import Damaged, Reading, checked_content
+from mta.spool.rows import Row
+from mta.spool.transaction import Sequence as JournalSequence
+from mta.spool.works import Accept, Alter, Claim, Drop, EndLeases, Quarantine, Recover, Settle, Unclaim, Work
+from mta.spool.writer import HIGH_WATER_BLOCK, Writer
+
+DROP_TOGETHER = 100  # messages deleted in one commit: more would make an acceptance wait for it
+
+
+class SqliteSpool:
+    """A Spool. Made by `open_spool`."""
+
+    def __init__(
+        self,
+        paths: ShardPaths,
+        lock: ShardLock,
+        reactor: Reactor,
+        clock: Callable[[], float],
+        high_water: int,
+        vfs: str | None,
+    ) -> None:
+        self.shard = paths.shard
+        self._paths, self._lock, self._reactor, self._clock = paths, lock, reactor, clock
+        self._source = IdentifierSource(paths.shard, clock, high_water)
+        self._last_id = self._source.next()
+        self._closed: Deferred[None] | None = None
+        self.space = FreeSpace(paths.directory, reactor.seconds)
+        self._writer = Writer(
+            paths.database, self.shard, reactor, JournalSequence(self._last_id), lambda: self._last_id,
+            self._ask_checkpoint, vfs,
+        )  # fmt: skip
+        self._reading = Reading(paths.database, vfs)
+        self._keeping = Reading(paths.database, vfs)
+        self._mover = Mover(self._writer, self._keeping, History(paths.history))
+        self._checkpointing: apsw.Connection | None = None
+        self._vfs = vfs
+        self._reader = Lane(f"spool-{self.shard}-reader", reactor)
+        self._keeper = Lane(f"spool-{self.shard}-keeper", reactor)
+        self._bodies = Bodies(paths.directory, self.shard, reactor)
+        self._writer.start()
+
+    # --- what comes in --------------------------------------------------------------------------------------------
+
+    def new_id(self) -> int:
+        self._last_id = made = self._source.next()
+        return made
+
+    def has_room(self, octets: int) -> bool:
+        return not self._writer.failing and self.space.has_room(octets)
+
+    def body_writer(self, message: int, resume: Callable[[], None]) -> BodyWriter:
+        return self._bodies.writer(message, resume)
+
+    def body_path(self, body: BodyFile) -> Path:
+        return self._bodies.path(body)
+
+    def accept(self, acceptances: Sequence[Acceptance]) -> Deferred[list[Accepted]]:
+        if self._closed is None and self.space.must_stop():
+            return fail(SpoolFull("the file system of the spool is nearly full"))
+        accepted = self._do(Accept(acceptances, self.new_id))
+        for one in acceptances:
+            if isinstance(one.content.body, BodyFile):
+                accepted.addErrback(self._not_stored, self._bodies.take(one.content.body))
+        return accepted
+
+    def _not_stored(self, failure: Failure, writer: Any) -> Failure:
+        if failure.check(SpoolFull):
+            self.space.forget()
+        # After an I/O error its row may be in the log all the same, until the shard is verified: then the next start decides.
+        if writer is not None and not failure.check(SpoolFailed):
+            writer.discard()
+        return failure
+
+    # --- what goes out --------------------------------------------------------------------------------------------
+
+    def destinations_due(self, now: float, limit: int) -> Deferred[list[DestinationDue]]:
+        if self._writer.claims.any_ended(now):
+            ended: Deferred[Any] = self._do(EndLeases(self._writer.claims, now))
+            return ended.addCallback(lambda _: self._read(queries.destinations_due, limit))
+        return self._read(queries.destinations_due, limit)
+
+    def claim(
+        self, destination: str, limit: int, owner: int, now: float, lease_until: float
+    ) -> Deferred[list[Claimed]]:
+        return self._do(Claim(self._writer.claims, destination, limit, owner, now, lease_until))
+
+    def settle(self, settlements: Sequence[Settlement]) -> Deferred[list[Settled]]:
+        return self._do(Settle(settlements, self.new_id))
+
+    def unclaim(self, recipients: Sequence[tuple[int, int]]) -> Deferred[None]:
+        return self._do(Unclaim(recipients))
+
+    def recover(self, owner: int, now: float, jitter: Callable[[int], float]) -> Deferred[int]:
+        return self._do(Recover(self._writer.claims, owner, now, jitter))
+
+    # --- what is asked --------------------------------------------------------------------------------------------
+
+    def content(self, message: int) -> Deferred[Content]:
+        return self._read(checked_content, self._paths.directory, message).addErrback(self._quarantine, message)
+
+    def _quarantine(self, failure: Failure, message: int) -> Any:
+        if not failure.check(Damaged):
+            return failure
+        held: Deferred[Any] = self._do(Quarantine(message, self._clock(), failure.getErrorMessage()))
+        return held.addCallback(lambda _: failure)
+
+    def message(self, message: int) -> Deferred[tuple[Message, tuple[Recipient, ...]] | None]:
+        return self._read(queries.message, message)
+
+    def select(self, selection: Selection, limit: int, cursor: int = 0) -> Deferred[Page]:
+        return self._read(queries.select, selection, limit, cursor)
+
+    def events(self, message: int) -> Deferred[list[JournalEntry]]:
+        return self._read(queries.events, message)
+
+    def alter(
+        self, selection: Selection, change: Change, now: float, by: str, limit: int = 500, cursor: int = 0
+    ) -> Deferred[Altered]:
+        def change_rows(page: Page) -> Deferred[Altered]:
+            rows = [(row.message.id, row.recipient.id) for row in page.rows if row.recipient.state is State.QUEUED]
+            return self._do(Alter(rows, change, now, by, page.cursor))
+
+        return self.select(selection, limit, cursor).addCallback(change_rows)
+
+    def status(self) -> Deferred[SpoolStatus]:
+        return self._read(queries.counts).addCallback(self._status)
+
+    def _status(self, counted: tuple[int, int, float]) -> SpoolStatus:
+        waiting, held, oldest = counted
+        writer, space = self._writer, self.space
+        space.look()
+        claimed = len(writer.claims.held)
+        return SpoolStatus(
+            self.shard, writer.messages, waiting + held + claimed, held, claimed, oldest, size_of(self._paths.database),
+            size_of(self._paths.database.with_name("spool.db-wal")), space.octets, space.share, writer.commits,
+            writer.accepted, writer.failing,
+        )  # fmt: skip
+
+    # --- what is over ---------------------------------------------------------------------------------------------
+
+    def move_finished(self, now: float, limit: int = 500) -> Deferred[int]:
+        if self._closed is not None:
+            return fail(SpoolError("the spool is closed"))
+        return self._keeper.submit(self._mover.copy, limit).addCallback(self._drop, 0)
+
+    def _drop(self, copied: list[int], dropped: int) -> Any:
+        if not copied:
+            return dropped
+        those, rest = copied[:DROP_TOGETHER], copied[DROP_TOGETHER:]
+
+        def gone(result: tuple[list[int], list[str]]) -> Any:
+            if result[1]:
+                self._keeper.send(self._bodies.unlink, result[1])
+            return self._drop(rest, dropped + len(result[0]))
+
+        def kept(failure: Failure) -> Failure:
+            self._mover.again(copied)
+            return failure
+
+        return self._do(Drop(those)).addCallbacks(gone, kept)
+
+    def close(self) -> Deferred[None]:
+        if self._closed is None:
+            self._closed = Deferred()
+            for lane, last in ((self._reader, self._reading.close), (self._keeper, self._stop_keeping)):
+                lane.send(last)
+                lane.stop()
+            self._bodies.stop()
+            threading.Thread(target=self._join, name=f"spool-{self.shard}-closing", daemon=True).start()
+        return self._closed
+
+    def _join(self) -> None:
+        """Readers first, so that the writer can bring its log to an end."""
+        for part in (self._reader, self._keeper, self._bodies):
+            part.join()
+        self._writer.stop()
+        self._writer.join()
+        self._lock.release()
+        assert self._closed is not None
+        self._reactor.callFromThread(self._closed.callback, None)
+
+    # --- threads --------------------------------------------------------------------------------------------------
+
+    def _do(self, work: Work) -> Deferred[Any]:
+        if self._closed is not None:
+            return fail(SpoolError("the spool is closed"))
+        self._writer.submit(work)
+        return work.deferred
+
+    def _read(self, query: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        if self._closed is not None:
+            return fail(SpoolError("the spool is closed"))
+        return self._reader.submit(self._reading.ask, query, *arguments)
+
+    def _ask_checkpoint(self) -> None:
+        self._keeper.send(self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        """Passive, beside the commits. What can't be done now is asked for again; an error of the disk shows in a commit."""
+        try:
+            if self._checkpointing is None:
+                self._checkpointing = open_writer(self._paths.database, self._vfs)
+            self._checkpointing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error:
+            self._stop_checkpointing()
+
+    def _stop_checkpointing(self) -> None:
+        if self._checkpointing is not None:
+            with contextlib.suppress(apsw.Error):
+                self._checkpointing.close(True)
+            self._checkpointing = None
+
+    def _stop_keeping(self) -> None:
+        self._keeping.close()
+        self._stop_checkpointing()
+
+
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def open_spool(
+    root: Path, shard: int, *, reactor: Reactor, clock: Callable[[], float], create: bool, vfs: str | None = None
+) -> SqliteSpool:
+    """A shard of the spool in `root`, locked. `clock`: wall time in seconds; `create`: make it when it is not there.
+
+    `vfs` is for tests that let the disk fail. Raises SpoolLocked, SpoolUnusable, whose texts tell an administrator what to do.
+    """
+    check_sqlite()
+    paths = ShardPaths(root, shard)
+    prepare(paths, create=create)
+    lock = ShardLock(paths.lock)
+    try:
+        check_marker(paths, create=create)
+        try:
+            high_water = _make_ready(paths, vfs)
+            History(paths.history).mend()
+            return SqliteSpool(paths, lock, reactor, clock, high_water, vfs)
+        except (apsw.CorruptError, apsw.NotADBError) as error:
+            raise SpoolUnusable(
+                f"the spool database {paths.database} is damaged ({error}). Keep a copy of it; then save what can be saved "
+                f"with: sqlite3 {paths.database} .recover"
+            ) from error
+        except (apsw.Error, OSError) as error:
+            raise SpoolUnusable(f"the spool {paths.directory} can't be opened: {error}") from error
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _make_ready(paths: ShardPaths, vfs: str | None) -> int:
+    """Schema, marker, orphans. Gives the mark below which every ID was made before."""
+    connection = open_writer(paths.database, vfs)
+    try:
+        found, _ = migrate(connection, SCHEMA / "spool")
+        if not found:
+            with connection:
+                connection.execute("UPDATE meta SET shard = ?, marker = ?", (paths.shard, new_marker()))
+        meta: Row | None = connection.execute("SELECT shard, marker, high_water FROM meta").fetchone()
+        if meta is None:
+            raise SpoolUnusable(f"{paths.database} is not whole: its table meta is empty. Restore it from a copy")
+        shard, marker, high_water = meta
+        if shard != paths.shard:
+            raise SpoolUnusable(
+                f"{paths.database} is the database of shard {shard}: it belongs into {paths.root / str(shard)}"
+            )
+        expected = read_marker(paths)
+        if expected and expected != marker:
+            raise SpoolUnusable(
+                f"{paths.database} is not the database that {paths.marker} speaks of. If it was restored on purpose, remove "
+                f"{paths.marker} and start again"
+            )
+        if not expected:
+            write_marker(paths, marker)
+        bodies = {name for (name,) in connection.execute("SELECT body_file FROM message WHERE body_file IS NOT NULL")}
+        remove_orphans(paths.directory, bodies)
+        for table in ("message", "recipient"):
+            high_water = max(high_water, connection.execute(f"SELECT max(id) FROM {table}").get or 0)
+        with connection:
+            connection.execute("UPDATE meta SET high_water = ?", (high_water + HIGH_WATER_BLOCK,))
+        return int(high_water)
+    finally:
+        connection.close(True)

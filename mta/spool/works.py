@@ -1,0 +1,372 @@
+"""The works of the writer thread: one class for each method of the contract that writes.
+
+A work is prepared in the reactor thread (rows made, so that a value that can't be stored hurts only its owner), applied in a
+transaction shared with others, and concluded after the commit. `apply` may run twice: when a batch failed, each of its works is
+tried alone. It changes nothing but the transaction it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from mta.mail.envelope import Message, NewRecipient, Recipient, State
+from mta.mail.identifiers import made_at
+from mta.spool.birth import born, born_child
+from mta.spool.contract import (
+    Acceptance,
+    Accepted,
+    Altered,
+    Change,
+    Claimed,
+    Event,
+    JournalEntry,
+    Settled,
+    Settlement,
+    SpoolError,
+)
+from mta.spool.journal import encode_data, entry_row, folded_row
+from mta.spool.queries import decode, due, rows_by_id
+from mta.spool.rows import Row, recipient_row, stored_message_row
+from mta.spool.transaction import Claims, Transaction
+
+_SETTLE = """
+UPDATE recipient SET state = ?1, held = held AND ?1 = 0, last_code = ?2, last_status = ?3, last_text = ?4,
+    next_attempt = ?5, attempts = ?6, uncertain = ?7, delay_reported_at = max(delay_reported_at, ?8),
+    owner = 0, lease_until = 0, token = token + 1
+WHERE id = ?9 AND token = ?10 AND state = 0"""
+_STALE = "SELECT count(*) FROM recipient WHERE id = ? AND token = ? AND state = 0"
+_UNCLAIM = "UPDATE recipient SET owner = 0, lease_until = 0, token = token + 1 WHERE id = ? AND token = ? AND state = 0"
+_END_LEASE = "UPDATE recipient SET owner = 0, lease_until = 0, token = token + 1 WHERE id = ? AND owner <> 0"
+_CLAIM = "UPDATE recipient SET owner = ?, lease_until = ?, token = token + 1 WHERE id = ?"
+_RECOVER = """
+UPDATE recipient SET owner = 0, lease_until = 0, token = token + 1, attempts = ?, next_attempt = ?
+WHERE id = ? AND state = 0 AND owner <> 0"""
+_ALTER = {
+    Change.HOLD: "UPDATE recipient SET held = 1 WHERE id = ? AND state = 0 AND held = 0",
+    Change.RELEASE: "UPDATE recipient SET held = 0 WHERE id = ? AND state = 0 AND held = 1",
+    Change.RETRY: "UPDATE recipient SET next_attempt = ?2 WHERE id = ?1 AND state = 0 AND owner = 0",
+    Change.REMOVE: f"UPDATE recipient SET state = {State.REMOVED.value}, held = 0, owner = 0, lease_until = 0, "
+    "token = token + 1 WHERE id = ? AND state = 0",
+}
+_ALTERED = {
+    Change.HOLD: Event.HELD,
+    Change.RELEASE: Event.RELEASED,
+    Change.RETRY: Event.RETRIED,
+    Change.REMOVE: Event.REMOVED,
+}
+LEASE_ENDED = {"why": "the lease of its worker ended"}
+
+
+class Work:
+    """`urgent`: a commit doesn't wait for others to join it."""
+
+    __slots__ = ("deferred", "failure", "result")
+    urgent = True
+    adds_mail = False  # refused when the disk is nearly full; the rest makes room, or is small
+
+    def __init__(self) -> None:
+        self.deferred: Deferred[Any] = Deferred()
+        self.result: Any = None
+        self.failure: Failure | None = None
+
+    def apply(self, transaction: Transaction) -> None:
+        raise NotImplementedError
+
+    def conclude(self) -> None:
+        """After the commit, in the writer thread: make the result, where that is costly."""
+
+
+class Birth:
+    """The rows of some acceptances, made in the reactor thread."""
+
+    __slots__ = ("accepted", "claimed", "journal", "messages", "recipients")
+
+    def __init__(self, acceptances: Sequence[Acceptance], new_id: Callable[[], int]) -> None:
+        self.accepted: list[Accepted] = []
+        self.messages: list[Row] = []
+        self.recipients: list[Row] = []
+        self.claimed: dict[int, tuple[int, float]] = {}
+        self.journal: list[tuple[Message, tuple[Recipient, ...], tuple[JournalEntry, ...]]] = []
+        for acceptance in acceptances:
+            recipients = born(acceptance, new_id)
+            message = acceptance.message
+            self.accepted.append(Accepted(message, recipients))
+            self.messages.append(stored_message_row(message, acceptance.content))
+            for one in recipients:
+                self.recipients.append(recipient_row(one))
+                if one.owner:
+                    self.claimed[one.id] = (one.owner, one.lease_until)
+            self.journal.append((message, recipients, acceptance.journal))
+
+    def insert(self, transaction: Transaction) -> None:
+        transaction.messages += self.messages
+        transaction.recipients += self.recipients
+        transaction.claimed.update(self.claimed)
+        transaction.accepted += len(self.messages)
+        journal = transaction.journal
+        for message, recipients, further in self.journal:
+            seq = transaction.next_seq(1 + len(further))
+            journal.append(folded_row(Event.ACCEPTED, message.id, seq, message.received_at, recipients))
+            for number, entry in enumerate(further, seq + 1):
+                journal.append(entry_row(entry, number))
+
+
+class Accept(Work):
+    __slots__ = ("_birth",)
+    adds_mail = True
+
+    def __init__(self, acceptances: Sequence[Acceptance], new_id: Callable[[], int]) -> None:
+        super().__init__()
+        self._birth = Birth(acceptances, new_id)
+        self.result = self._birth.accepted
+
+    def apply(self, transaction: Transaction) -> None:
+        self._birth.insert(transaction)
+
+    def numbers(self) -> list[int]:
+        """The messages it would have stored."""
+        return [each.message.id for each in self._birth.accepted]
+
+
+class _Settling:
+    """One settlement, with its rows ready."""
+
+    __slots__ = ("birth", "children", "journal", "message", "settled", "terminal", "updates")
+
+    def __init__(self, settlement: Settlement, new_id: Callable[[], int]) -> None:
+        self.message = settlement.message
+        self.updates = [
+            (
+                one.state, one.code, one.status, one.text, one.next_attempt, one.attempts, one.uncertain,
+                one.delay_reported_at, one.recipient, one.token,
+            )
+            for one in settlement.changes
+        ]  # fmt: skip
+        self.terminal = any(one.state is not State.QUEUED for one in settlement.changes)
+        self.journal = settlement.journal
+        self.birth = Birth(settlement.reports, new_id) if settlement.reports else None
+        self.children = born_children(settlement, new_id)
+        self.settled = Settled((), self.children, tuple(self.birth.accepted) if self.birth is not None else ())
+
+    def apply(self, transaction: Transaction) -> Settled:
+        stale = self._update(transaction)
+        if stale:
+            return Settled(stale=stale)
+        journal = transaction.journal
+        seq = transaction.next_seq(1 + len(self.journal))
+        for number, entry in enumerate(self.journal, seq):
+            journal.append(entry_row(entry, number))
+        if self.children:
+            at = self.children[0].next_attempt if not self.journal else self.journal[0].at
+            journal.append(folded_row(Event.QUEUED, self.message, seq + len(self.journal), at, self.children))
+            transaction.recipients += [recipient_row(child) for child in self.children]
+        if self.birth is not None:
+            self.birth.insert(transaction)
+        transaction.released += [update[8] for update in self.updates]
+        if self.terminal:
+            transaction.finished.append(self.message)
+        return self.settled
+
+    def _update(self, transaction: Transaction) -> tuple[int, ...]:
+        """All or nothing: the recipients whose tokens were old, and then nothing was changed."""
+        cursor = transaction.cursor
+        if len(self.updates) > 1:
+            stale = [u[8] for u in self.updates if not cursor.execute(_STALE, u[8:]).get]
+            if stale:
+                return tuple(stale)
+        for update in self.updates:
+            cursor.execute(_SETTLE, update)
+            if not transaction.connection.changes():
+                if len(self.updates) > 1:  # checked above: so one settlement names a recipient twice
+                    raise SpoolError(f"recipient {update[8]} stands twice in a settlement")
+                return (update[8],)
+        return ()
+
+
+def born_children(settlement: Settlement, new_id: Callable[[], int]) -> tuple[Recipient, ...]:
+    """The children of an expansion; due when it happened, as the journal tells."""
+    if not settlement.children:
+        return ()
+
+    def child(new: NewRecipient) -> Recipient:
+        identifier = new_id()
+        at = settlement.journal[0].at if settlement.journal else made_at(identifier)
+        return born_child(settlement.message, new, identifier, at)
+
+    return tuple([child(new) for new in settlement.children])
+
+
+class Settle(Work):
+    __slots__ = ("_settlings",)
+    urgent = False
+
+    def __init__(self, settlements: Sequence[Settlement], new_id: Callable[[], int]) -> None:
+        super().__init__()
+        self._settlings = [_Settling(one, new_id) for one in settlements]
+
+    def apply(self, transaction: Transaction) -> None:
+        self.result = [one.apply(transaction) for one in self._settlings]
+
+
+def end_leases(transaction: Transaction, claims: Claims, now: float) -> None:
+    """Give back what is over. The old token settles nothing from then on, whether or not another claims the row."""
+    for recipient in claims.ended(now):
+        for (message,) in transaction.query("SELECT message FROM recipient WHERE id = ? AND owner <> 0", recipient):
+            transaction.cursor.execute(_END_LEASE, (recipient,))
+            data = encode_data(LEASE_ENDED)
+            row = (message, transaction.next_seq(), now, Event.CLAIMED_AGAIN, recipient, data)
+            transaction.journal.append(row)
+        transaction.released.append(recipient)
+
+
+class EndLeases(Work):
+    """What a look at the due destinations needs first, when some lease is over."""
+
+    __slots__ = ("_claims", "_now")
+
+    def __init__(self, claims: Claims, now: float) -> None:
+        super().__init__()
+        self._claims, self._now = claims, now
+
+    def apply(self, transaction: Transaction) -> None:
+        end_leases(transaction, self._claims, self._now)
+
+
+class Claim(Work):
+    __slots__ = ("_claims", "_destination", "_found", "_lease", "_limit", "_now", "_owner")
+
+    def __init__(
+        self, claims: Claims, destination: str, limit: int, owner: int, now: float, lease_until: float
+    ) -> None:
+        super().__init__()
+        self._claims, self._destination, self._limit = claims, destination, limit
+        self._owner, self._now, self._lease = owner, now, lease_until
+        self._found: tuple[list[Row], dict[int, Row]] = ([], {})
+
+    def apply(self, transaction: Transaction) -> None:
+        end_leases(transaction, self._claims, self._now)
+        transaction.flush()
+        chosen = due(transaction.connection, self._destination, self._limit, self._now)
+        transaction.cursor.executemany(_CLAIM, [(self._owner, self._lease, recipient) for recipient in chosen])
+        transaction.claimed.update(dict.fromkeys(chosen, (self._owner, self._lease)))
+        self._found = rows_by_id(transaction.connection, chosen)
+
+    def conclude(self) -> None:
+        self.result: list[Claimed] = decode(*self._found)
+
+
+class Unclaim(Work):
+    __slots__ = ("_pairs",)
+
+    def __init__(self, pairs: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self._pairs = pairs
+
+    def apply(self, transaction: Transaction) -> None:
+        for recipient, token in self._pairs:
+            transaction.cursor.execute(_UNCLAIM, (recipient, token))
+            if transaction.connection.changes():
+                transaction.released.append(recipient)
+
+
+class Recover(Work):
+    __slots__ = ("_claims", "_jitter", "_now", "_owner")
+
+    def __init__(self, claims: Claims, owner: int, now: float, jitter: Callable[[int], float]) -> None:
+        super().__init__()
+        self._claims, self._owner, self._now, self._jitter = claims, owner, now, jitter
+
+    def apply(self, transaction: Transaction) -> None:
+        self.result = 0
+        for recipient, (owner, _) in self._claims.held.items():
+            if owner == self._owner:
+                continue
+            transaction.released.append(recipient)
+            for message, tries in transaction.query(
+                "SELECT message, attempts FROM recipient WHERE id = ? AND owner <> 0", recipient
+            ):
+                at = self._now + self._jitter(tries + 1)
+                transaction.cursor.execute(_RECOVER, (tries + 1, at, recipient))
+                data = encode_data({"attempts": tries + 1, "next_attempt": at})
+                row = (message, transaction.next_seq(), self._now, Event.CLAIMED_AGAIN, recipient, data)
+                transaction.journal.append(row)
+                self.result += 1
+
+
+class Alter(Work):
+    """Rows that a reader found; each is changed only if it still is as it must be."""
+
+    __slots__ = ("_by", "_change", "_cursor", "_now", "_rows")
+
+    def __init__(self, rows: Sequence[tuple[int, int]], change: Change, now: float, by: str, cursor: int) -> None:
+        """`rows`: (message, recipient)."""
+        super().__init__()
+        self._rows, self._change, self._now, self._by, self._cursor = rows, change, now, by, cursor
+
+    def apply(self, transaction: Transaction) -> None:
+        text, data = _ALTER[self._change], encode_data({"by": self._by})
+        changed: list[int] = []
+        for message, recipient in self._rows:
+            values = (recipient, self._now) if self._change is Change.RETRY else (recipient,)
+            transaction.cursor.execute(text, values)
+            if not transaction.connection.changes():
+                continue
+            changed.append(recipient)
+            row = (message, transaction.next_seq(), self._now, _ALTERED[self._change], recipient, data)
+            transaction.journal.append(row)
+            if self._change is Change.REMOVE:
+                transaction.released.append(recipient)
+                transaction.finished.append(message)
+        self.result = Altered(len(changed), self._cursor, tuple(changed))
+
+
+class Quarantine(Work):
+    """Hold what is left of a message whose content is not what was accepted."""
+
+    __slots__ = ("_message", "_now", "_why")
+
+    def __init__(self, message: int, now: float, why: str) -> None:
+        super().__init__()
+        self._message, self._now, self._why = message, now, why
+
+    def apply(self, transaction: Transaction) -> None:
+        transaction.cursor.execute(
+            "UPDATE recipient SET held = 1 WHERE message = ? AND state = 0 AND held = 0", (self._message,)
+        )
+        if transaction.connection.changes():
+            data = encode_data({"why": self._why})
+            row = (self._message, transaction.next_seq(), self._now, Event.QUARANTINED, 0, data)
+            transaction.journal.append(row)
+
+
+class Drop(Work):
+    """Delete messages that are durable in the history. Gives the files of their large bodies, to be unlinked then."""
+
+    __slots__ = ("_messages",)
+    urgent = False
+
+    def __init__(self, messages: Sequence[int]) -> None:
+        super().__init__()
+        self._messages = messages
+
+    def apply(self, transaction: Transaction) -> None:
+        transaction.flush()  # children that an expansion of this batch adds
+        cursor = transaction.cursor
+        files: list[str] = []
+        dropped: list[int] = []
+        for message in self._messages:
+            row: Row | None = cursor.execute("SELECT body_file FROM message WHERE id = ?", (message,)).fetchone()
+            waiting = "SELECT count(*) FROM recipient WHERE message = ? AND state = 0"
+            if row is None or cursor.execute(waiting, (message,)).get:
+                continue
+            for table, column in (("journal", "message"), ("recipient", "message"), ("message", "id")):
+                cursor.execute(f"DELETE FROM {table} WHERE {column} = ?", (message,))
+            dropped.append(message)
+            if row[0] is not None:
+                files.append(row[0])
+        transaction.dropped += len(dropped)
+        self.result = (dropped, files)

@@ -1,0 +1,327 @@
+"""The writer thread of a shard: group commit.
+
+It takes everything that waits - acceptances, settlements, operators' verbs -, commits once, and wakes the reactor once for all of
+them. While a commit is on its way to the disk, the next batch gathers; nobody waits for a batch to fill, save settlements, which
+nobody waits for: they join the next commit, at most 5 ms late.
+
+After a commit that failed for want of space each work of its batch is tried alone, so that a settlement that still fits goes
+on. After an I/O error nothing is tried again and believed: the batch is refused, the database closed, opened anew and verified
+(reopening.py); until that succeeds the shard refuses everything, and it tries again now and then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import apsw
+from twisted.python.failure import Failure
+
+from mta.spool.contract import SpoolError, SpoolFailed, SpoolFull
+from mta.spool.database import BUSY_MS, open_writer
+from mta.spool.lane import Reactor
+from mta.spool.reopening import reopen
+from mta.spool.transaction import Claims, Sequence, Transaction
+from mta.spool.works import Accept, Work
+from mta.telemetry.metrics import SECONDS, counters, histograms
+
+SETTLEMENT_WAIT_SECONDS = 0.005
+BATCH_LIMIT_WORKS = 256
+CHECKPOINT_PAGES = 1000
+CHECKPOINT_IDLE_SECONDS = 0.5
+WAL_LIMIT_OCTETS = 64 << 20  # then the writer itself waits for the checkpoint and begins the log anew
+FORCED_CHECKPOINT_WAIT_MS = 250  # for readers to leave
+WAL_BUSY_STEP_OCTETS = 8 << 20  # a reader held on to the log: try again when it has grown by this
+REOPEN_SECONDS = 5.0  # SAFETY: accepts again at most 10 s after space is back
+HIGH_WATER_BLOCK = 10_000 << 22  # ten seconds of IDs (mta.mail.identifiers: 22 low bits)
+
+# What the disk did, as against what was asked of it.
+FAULTS = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.ProtocolError)
+
+COMMIT_WORKS = histograms(
+    "mta_spool_commit_works", "Acceptances, settlements and verbs in one commit", "shard",
+    bounds=(1, 2, 3, 5, 8, 12, 20, 35, 60, 100, 256),
+)  # fmt: skip
+COMMIT_SECONDS = histograms("mta_spool_commit_seconds", "Time of one commit, in the writer", "shard", bounds=SECONDS)
+COMMIT_FAULTS = counters("mta_spool_faults_total", "Commits that failed", "shard", "cause")
+
+
+class Writer:
+    """Owns the writing connection, the claims and the counts. `submit` is called in the reactor thread; works end there.
+
+    `last_id` tells the greatest ID given so far; `checkpoint` asks another thread for a passive checkpoint and returns at once.
+    Attributes are written by the thread and only read by others.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shard: int,
+        reactor: Reactor,
+        sequence: Sequence,
+        last_id: Callable[[], int],
+        checkpoint: Callable[[], object],
+        vfs: str | None = None,
+    ) -> None:
+        """Opens the database. Raises SpoolUnusable, apsw.Error."""
+        self._path, self._vfs, self._shard, self._reactor = path, vfs, str(shard), reactor
+        self._sequence, self._last_id, self._checkpoint = sequence, last_id, checkpoint
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self.claims = Claims()
+        self.finished: set[int] = set()  # messages to look at for the history; taken and refilled under the lock
+        self.finished_lock = threading.Lock()
+        self.commits = self.messages = self.accepted = 0
+        self.failing = ""
+        self._ghosts: list[int] = []  # refused, but perhaps in the log
+        self._reopen_at = 0.0
+        self._wal_pages = self._wal_checkpointed = 0
+        self._wal_forced_at = WAL_LIMIT_OCTETS
+        self._reserved = 0
+        self._connection = open_writer(path, vfs)
+        self._adopt(self._connection)
+        self._works = COMMIT_WORKS.bound(self._shard)
+        self._seconds = COMMIT_SECONDS.bound(self._shard)
+        self._thread = threading.Thread(target=self._run, name=f"spool-{shard}-writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, work: Work) -> None:
+        self._queue.put(work)
+
+    def stop(self) -> None:
+        """End the thread behind what was submitted before: checkpoint, close."""
+        self._queue.put(None)
+
+    def join(self) -> None:
+        self._thread.join()
+
+    # --- the thread -----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            batch, ended = self._gather()
+            if batch:
+                seconds = time.perf_counter()
+                self._commit(batch)
+                self._reactor.callFromThread(self._tell, batch, time.perf_counter() - seconds)
+            if ended:
+                self._close()
+                return
+            self._look_after_log(idle=not batch)
+
+    def _gather(self) -> tuple[list[Work], bool]:
+        """What waits; nothing, after a pause with something left to do. True: stop."""
+        queue = self._queue
+        try:
+            work = queue.get(timeout=self._patience())
+        except Empty:
+            return [], False
+        batch: list[Work] = []
+        deadline = 0.0
+        while True:
+            if work is None:
+                return batch, True
+            batch.append(work)
+            urgent = work.urgent
+            while not queue.empty() and len(batch) < BATCH_LIMIT_WORKS:
+                work = queue.get()
+                if work is None:
+                    return batch, True
+                batch.append(work)
+                urgent = urgent or work.urgent
+            if urgent or len(batch) >= BATCH_LIMIT_WORKS:
+                return batch, False
+            now = time.monotonic()
+            deadline = deadline or now + SETTLEMENT_WAIT_SECONDS
+            if now >= deadline:
+                return batch, False
+            try:
+                work = queue.get(timeout=deadline - now)
+            except Empty:
+                return batch, False
+
+    def _patience(self) -> float | None:
+        """How long to wait for work. None: for ever, so that an idle shard wakes nobody."""
+        if self.failing:
+            return REOPEN_SECONDS
+        return CHECKPOINT_IDLE_SECONDS if self._wal_pages > self._wal_checkpointed else None
+
+    def _tell(self, batch: list[Work], seconds: float) -> None:
+        """In the reactor."""
+        self._works.observe(len(batch))
+        self._seconds.observe(seconds)
+        for work in batch:
+            if work.deferred.called:  # cancelled by who asked
+                continue
+            if work.failure is None:
+                work.deferred.callback(work.result)
+            else:
+                work.deferred.errback(work.failure)
+
+    # --- a commit -------------------------------------------------------------------------------------------------
+
+    def _commit(self, batch: list[Work]) -> None:
+        if self.failing and (time.monotonic() < self._reopen_at or not self._reopen([])):
+            refuse(batch, SpoolFailed(self.failing))
+            return
+        try:
+            self._transact(batch)
+        except FAULTS as error:
+            self._broken(batch, error)
+        except Exception as error:  # noqa: BLE001 - no space, or a value that can't be stored: whose is it?
+            self._roll_back()
+            if len(batch) == 1:
+                refuse(batch, _in_plain_words(error))
+                self._count("full" if isinstance(error, apsw.FullError) else "refused")
+                return
+            for work in batch:
+                self._commit([work])
+
+    def _transact(self, batch: list[Work]) -> None:
+        connection = self._connection
+        transaction = Transaction(connection, connection.cursor(), self._sequence)
+        transaction.cursor.execute("BEGIN IMMEDIATE")
+        for work in batch:
+            work.apply(transaction)
+        transaction.flush()
+        reserved = self._reserve(transaction)
+        transaction.cursor.execute("COMMIT")
+        # Durable: from here on nothing may call the batch a failure.
+        self._reserved = reserved
+        self.commits += 1
+        self._apply(transaction)
+        for work in batch:
+            try:
+                work.conclude()
+            except Exception:  # noqa: BLE001 - a row that can't be read as a value; who asked gets it
+                work.failure = Failure()
+
+    def _reserve(self, transaction: Transaction) -> int:
+        """Every ID that a commit makes durable is below the mark that is durable with it, or was before."""
+        last = self._last_id()
+        if last <= self._reserved - HIGH_WATER_BLOCK // 2:
+            return self._reserved
+        transaction.cursor.execute("UPDATE meta SET high_water = ?", (last + HIGH_WATER_BLOCK,))
+        return last + HIGH_WATER_BLOCK
+
+    def _apply(self, transaction: Transaction) -> None:
+        self.claims.apply(transaction)
+        self.accepted += transaction.accepted
+        self.messages += transaction.accepted - transaction.dropped
+        if transaction.finished:
+            with self.finished_lock:
+                self.finished.update(transaction.finished)
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    # --- faults ---------------------------------------------------------------------------------------------------
+
+    def _broken(self, batch: list[Work], error: Exception) -> None:
+        self.failing = f"{type(error).__name__}: {error}"
+        self._count("fault")
+        refuse(batch, SpoolFailed(self.failing))
+        self._reopen([number for work in batch if isinstance(work, Accept) for number in work.numbers()])
+
+    def _reopen(self, refused: list[int]) -> bool:
+        """True: the shard serves again. `refused`: messages that nobody must find, should their commit have come through."""
+        self._ghosts += refused
+        with contextlib.suppress(apsw.Error):
+            self._connection.close(True)
+        try:
+            connection = reopen(self._path, self._ghosts, self._vfs)
+            self._adopt(connection)
+        except (apsw.Error, SpoolError, OSError) as error:
+            self.failing = f"{type(error).__name__}: {error}"
+            self._reopen_at = time.monotonic() + REOPEN_SECONDS
+            return False
+        self._connection, self._ghosts, self.failing = connection, [], ""
+        return True
+
+    def _adopt(self, connection: apsw.Connection) -> None:
+        """Learn what is claimed and what is finished: the indexes that the hot path doesn't pay for."""
+        connection.set_wal_hook(self._note_log)
+        self._page_octets = connection.pragma("page_size")
+        self._wal_pages = self._wal_checkpointed = 0
+        self._reserved = connection.execute("SELECT high_water FROM meta").get
+        claimed: list[tuple[int, int, float]] = []
+        finished: set[int] = set()
+        for row in connection.execute(
+            "SELECT id, owner, lease_until, message, state FROM recipient WHERE owner <> 0 OR state <> 0"
+        ):
+            if row[4]:
+                finished.add(row[3])
+            else:
+                claimed.append(row[:3])
+        self.claims.load(iter(claimed))
+        with self.finished_lock:
+            self.finished.update(finished)
+        self.messages = connection.execute("SELECT count(DISTINCT message) FROM recipient").get
+
+    def _count(self, cause: str) -> None:
+        self._reactor.callFromThread(_add_one, self._shard, cause)
+
+    # --- the log --------------------------------------------------------------------------------------------------
+
+    def _note_log(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        if pages < self._wal_pages:  # it was begun anew
+            self._wal_checkpointed, self._wal_forced_at = 0, WAL_LIMIT_OCTETS
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _look_after_log(self, *, idle: bool) -> None:
+        """Small checkpoints by another thread, beside the commits; a forced one here, when the log never came to its end."""
+        if self.failing:
+            if idle:
+                self._reopen([])
+            return
+        octets = self._wal_pages * self._page_octets
+        if octets >= self._wal_forced_at:
+            self._force_checkpoint(octets)
+        elif idle or self._wal_pages - self._wal_checkpointed >= CHECKPOINT_PAGES:
+            self._wal_checkpointed = self._wal_pages
+            self._checkpoint()
+
+    def _force_checkpoint(self, octets: int) -> None:
+        self._connection.set_busy_timeout(FORCED_CHECKPOINT_WAIT_MS)
+        try:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            self._wal_checkpointed, self._wal_forced_at = self._wal_pages, WAL_LIMIT_OCTETS
+        except FAULTS as error:
+            self._broken([], error)
+        except apsw.Error:  # a long reader, or no space for the database to grow
+            self._wal_forced_at = octets + WAL_BUSY_STEP_OCTETS
+        finally:
+            self._connection.set_busy_timeout(BUSY_MS)
+
+    def _close(self) -> None:
+        # What can't be done here is done at the next start: every commit is durable.
+        with contextlib.suppress(apsw.Error):
+            if not self.failing:
+                self._connection.execute("UPDATE meta SET high_water = ?", (self._last_id(),))
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        with contextlib.suppress(apsw.Error):
+            self._connection.close(True)
+
+
+def refuse(batch: list[Work], error: SpoolError) -> None:
+    for work in batch:
+        work.failure = Failure(error)
+
+
+def _in_plain_words(error: Exception) -> SpoolError:
+    if isinstance(error, apsw.FullError):
+        return SpoolFull("no space left for the spool")
+    if isinstance(error, SpoolError):
+        return error
+    return SpoolError(f"the spool could not store it: {type(error).__name__}: {error}")
+
+
+def _add_one(shard: str, cause: str) -> None:
+    COMMIT_FAULTS.bound(shard, cause).value += 1
