@@ -34,9 +34,9 @@ from mta.sasl.authenticator import Authenticator, build_authenticator
 from mta.scheduler.scheduler import Scheduler
 from mta.service.listeners import Doors, EndpointTaken, listen_now
 from mta.service.process import notify_systemd, settle_memory, watchdog_seconds
+from mta.service.stores import Stores
 from mta.service.way_out import make_agents
 from mta.spool.contract import Accepted, SpoolError, SpoolLocked
-from mta.spool.root import SpoolRoot
 from mta.telemetry.eventlog import EventLog
 from mta.telemetry.exposition import MetricsFactory
 from mta.tls.certificate import TlsError
@@ -95,8 +95,8 @@ class Daemon(Service):
         os._exit(code)
 
     def _open_spools(self) -> None:
-        self._root = SpoolRoot(self.settings.configuration.spool, reactor=self._reactor, now=self._now)
-        self._spools = self._root.open()
+        self._stores = Stores(self.settings.configuration.spool, self._reactor, self._now)
+        self._spools = self._stores.shards
 
     def _build(self) -> None:
         configuration, reactor = self.settings.configuration, self._reactor
@@ -129,10 +129,10 @@ class Daemon(Service):
         }
         self._reception = Reception(
             policies=Policies.of(configuration, self.settings.generation, self._router),
-            spools=self._spools,
+            spools=self._stores.receiving,
             deliver=self._take_on,
             log=self._event_log,
-            refusals=self._root.refusals,
+            refusals=self._stores.refusals,
             now=self._now,
             owner=self._owner,
         )
@@ -155,7 +155,7 @@ class Daemon(Service):
         self.house = House(
             settings=lambda: self.settings,
             spools=self._spools,
-            archive=self._root.archive,
+            archive=self._stores.archive,
             schedulers=tuple(self._schedulers.values()),
             reception=self._reception,
             log=self._event_log,
@@ -199,15 +199,9 @@ class Daemon(Service):
         """Of the authenticator in force: a reload makes a new one."""
         return self._authenticator.refresh()
 
-    async def _keep_spools(self) -> None:
-        for spool in self._spools:
-            while await spool.move_finished(self._now()) and not self._reception.closing:
-                pass
-        await self._root.retain(self._now())
-
     def _keep_house(self) -> Deferred[None]:
         """History moves on; a spool that is failing at the moment is tried again next time."""
-        return ensureDeferred(self._keep_spools()).addErrback(
+        return ensureDeferred(self._stores.keep(self._now(), lambda: self._reception.closing)).addErrback(
             lambda failure: self._event_log.event("housekeeping-failed", error=failure.getErrorMessage())
         )
 
@@ -227,10 +221,13 @@ class Daemon(Service):
             return Reloaded(old.generation, problems=tuple(str(problem) for problem in error.problems))
         except RoutingError as error:
             return Reloaded(old.generation, problems=(str(error),))
+        try:
+            await self._event_log.reopen()
+        except OSError as error:
+            return Reloaded(old.generation, problems=(f"the event log can't be opened: {error}",))
         problems = self._server_contexts.reload(new.configuration.tls) if self._server_contexts is not None else []
         if problems:
             return Reloaded(old.generation, problems=tuple(str(problem) for problem in problems))
-        await self._event_log.reopen()
         self.settings, self._authenticator, self._router = new, authenticator, router
         self._reception.policies = Policies.of(new.configuration, new.generation, router)
         self._doors.renew(new.configuration, authenticator, self._server_contexts)
@@ -258,7 +255,7 @@ class Daemon(Service):
         await self._step("the agents", self._agents.stop())
         self._resolver.close()
         self._authenticator.stop()
-        await self._step("the spool", self._root.close())
+        await self._step("the spool", self._stores.close())
         self._doors.close()
         self._event_log.event("stopped", seconds=round(self._now() - self._started_at, 1))
         await self._event_log.stop()
