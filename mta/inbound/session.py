@@ -212,11 +212,11 @@ class Session:
             finished = intake.finish()
         except HeaderRefused as refused:
             return self._refuse(refused.reply, "header", sender=self._reverse_path)
-        self._accepting = True
         if isinstance(finished, Deferred):
             stored = finished.addCallback(lambda pair: self._store(event, *pair))
         else:
             stored = self._store(event, *finished)
+        self._accepting = True  # not before: what raises above has no outcome that would end it
         return stored.addBoth(self._stored)
 
     def _finish_header(self, raw: bytes) -> bytes:

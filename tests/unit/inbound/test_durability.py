@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from mta.mail import reply
+from mta.mail.identifiers import format_id
 from mta.spool.contract import SpoolFailed, SpoolFull
 from mta.testing.reception import MemoryReception
 
@@ -42,8 +43,6 @@ def test_replies_behind_a_commit_keep_their_order(reception: MemoryReception, cl
 
 
 def test_the_reply_names_the_queue_id(reception: MemoryReception, client: Any) -> None:
-    from mta.mail.identifiers import format_id
-
     said = client.say(HELLO, CHUNK)
     assert said.endswith(f"queued as {format_id(reception.spool.committed[0].message.id)}\r\n".encode())
 
@@ -81,6 +80,8 @@ def test_a_fault_of_ours_is_temporary_and_logged(reception: MemoryReception, cli
     assert client.say(HELLO, CHUNK).endswith(reply.OUR_FAULT.wire)
     assert reception.log.named("fault")[0]["error"] == "a bug"
     assert reception.accepted == []
+    reception.wait(330)
+    assert client.connection.closed, "a session that waits for a commit that is none"
 
 
 def test_a_client_that_goes_away_during_the_commit_changes_nothing(reception: MemoryReception, client: Any) -> None:
