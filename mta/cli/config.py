@@ -57,6 +57,6 @@ def schema() -> None:
     Examples:
       mta config schema > mta.schema.json
     """
-    from mta.config.model import Configuration
+    from mta.config import documentation
 
-    click.echo(json.dumps(Configuration.model_json_schema(), indent=2))
+    click.echo(json.dumps(documentation.schema(), indent=2))

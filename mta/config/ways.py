@@ -11,64 +11,24 @@ from mta.config.endpoints import Endpoint
 from mta.config.findings import Findings
 from mta.config.model import Configuration, Route
 from mta.config.positions import KeyPath
-from mta.mail.address import AddressError, parse_domain
+from mta.config.via import ViaError, parse_via
 
-# The router reads `via` for good (mta.routing.via, a floor above); a test holds both to the same texts.
 _SMTP = re.compile(r"smtp:\[([^\[\]\s]+)\](?::(\d{1,5}))?")
-_ERROR = re.compile(r"error:\s*[45]\.\d{1,3}\.\d{1,3}(?:\s.*)?", re.DOTALL)
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-_PLACEHOLDERS = ("domain", "local")
 
 
 def check_routes(configuration: Configuration, bound: list[Endpoint], findings: Findings) -> None:
     """`bound`: where this configuration listens."""
     for index, route in enumerate(configuration.route):
         key: KeyPath = ("route", index)
-        problem, hint = via_problem(route.via)
-        if problem:
-            findings.add("E501", (*key, "via"), problem, hint)
+        try:
+            parse_via(route.via)
+        except ViaError as error:
+            findings.add("E501", (*key, "via"), str(error), error.hint)
         else:
             _check_openness(route, key, findings)
         _check_recipients(configuration, route, key, findings)
         _check_circle(configuration, route, key, bound, findings)
     _check_order(configuration.route, findings)
-
-
-def via_problem(via: str) -> tuple[str, str]:
-    """Why `via` names no way out, and a hint; ("", "") when it does."""
-    scheme, _, rest = via.partition(":")
-    if via in {"mx", "discard"}:
-        return "", ""
-    if scheme == "maildir":
-        if not rest:
-            return "maildir: needs a path", 'such as "maildir:/var/mail/{domain}/{local}"'
-        unknown = [name for name in _PLACEHOLDER.findall(rest) if name not in _PLACEHOLDERS]
-        if unknown:
-            return f"{{{unknown[0]}}} is unknown", "a path may hold {domain} and {local}"
-        return "", ""
-    if scheme == "smtp":
-        return _next_hop_problem(via), 'such as "smtp:[smart.example.org]:587"'
-    if scheme == "error":
-        if _ERROR.fullmatch(via.rstrip()):
-            return "", ""
-        return "error: needs a status code that begins with 4 or 5, and a text", 'such as "error:5.1.1 No such user"'
-    return f"{via!r} is no way out", "known are maildir:, smtp:[host]:port, mx, discard and error:"
-
-
-def _next_hop_problem(via: str) -> str:
-    hit = _SMTP.fullmatch(via)
-    if hit is None:
-        return "smtp: needs a host in brackets, and may have a port"
-    if not 1 <= int(hit[2] or 25) <= 65535:
-        return f"{hit[2]} is no port"
-    try:
-        ipaddress.ip_address(hit[1])
-    except ValueError:
-        try:
-            parse_domain(hit[1], utf8=True)
-        except AddressError as error:
-            return f"{hit[1]!r} is no host: {error}"
-    return ""
 
 
 def _check_recipients(configuration: Configuration, route: Route, key: KeyPath, findings: Findings) -> None:

@@ -20,12 +20,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mta.config.model import Configuration, Route
+from mta.config.via import Via, ViaError, Way, parse_via
 from mta.mail import reply
 from mta.mail.address import Address, parse_address
 from mta.mail.reply import Reply
 from mta.routing.existence import Exists, accounts_of_this_host, anybody, existence
 from mta.routing.tables import TableError, fold
-from mta.routing.via import Via, ViaError, Way, parse_via
 
 SUBADDRESS_SEPARATOR = "+"
 

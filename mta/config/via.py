@@ -1,4 +1,4 @@
-"""The way out that a route names: its text understood once, when the router is built.
+"""The way out that a route names, its text understood: for the check of the file and for the router.
 
 maildir:/var/mail/{domain}/{local}    final delivery; {domain} and {local} are filled in by the delivery agent
 discard                               taken and thrown away, by the name of the route
@@ -19,11 +19,16 @@ from mta.mail.reply import Reply
 
 _SMTP = re.compile(r"\[([^\[\]\s]+)\](?::(\d{1,5}))?")
 _ERROR = re.compile(r"([45])\.(\d{1,3})\.(\d{1,3})(?:\s+(.*))?", re.DOTALL)
+_SMTP_HINT = 'such as "smtp:[smart.example.org]:587"'
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 class ViaError(ValueError):
-    """The text names no way out; the message says why."""
+    """The text names no way out; the message says why, `hint` what would do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class Way(enum.Enum):
@@ -52,7 +57,7 @@ def parse_via(text: str) -> Via:
     match scheme:
         case "maildir":
             return Via(Way.MAILDIR, f"maildir:{_template(rest)}")
-        case "discard" if not rest:
+        case "discard" if text == "discard":
             return Via(Way.DISCARD)
         case "mx" if text == "mx":
             return Via(Way.MX)
@@ -60,25 +65,25 @@ def parse_via(text: str) -> Via:
             return Via(Way.SMTP, f"smtp:{_host_and_port(rest)}")
         case "error":
             return Via(Way.ERROR, reply=_refusal(rest))
-    raise ViaError(f"{text!r} is no way out; known are maildir:, discard, smtp:[host]:port, mx and error:")
+    raise ViaError(f"{text!r} is no way out", "known are maildir:, smtp:[host]:port, mx, discard and error:")
 
 
 def _template(path: str) -> str:
     if not path:
-        raise ViaError("maildir: needs a path")
+        raise ViaError("maildir: needs a path", 'such as "maildir:/var/mail/{domain}/{local}"')
     for name in _PLACEHOLDER.findall(path):
         if name not in {"domain", "local"}:
-            raise ViaError(f"{{{name}}} is unknown; a path may hold {{domain}} and {{local}}")
+            raise ViaError(f"{{{name}}} is unknown", "a path may hold {domain} and {local}")
     return path
 
 
 def _host_and_port(text: str) -> str:
     hit = _SMTP.fullmatch(text)
     if hit is None:
-        raise ViaError("smtp: needs a host in brackets, and may have a port: smtp:[smart.example.org]:587")
+        raise ViaError("smtp: needs a host in brackets, and may have a port", _SMTP_HINT)
     port = int(hit[2] or 25)
     if not 1 <= port <= 65535:
-        raise ViaError(f"{port} is no port")
+        raise ViaError(f"{hit[2]} is no port", _SMTP_HINT)
     return f"[{_host(hit[1])}]:{port}"
 
 
@@ -90,13 +95,14 @@ def _host(text: str) -> str:
     try:
         return parse_domain(text, utf8=True)
     except AddressError as error:
-        raise ViaError(f"{text!r} is no host: {error}") from error
+        raise ViaError(f"{text!r} is no host: {error}", _SMTP_HINT) from error
 
 
 def _refusal(text: str) -> Reply:
     hit = _ERROR.fullmatch(text.strip())
     if hit is None:
-        raise ViaError("error: needs a status code and a text, such as error:5.1.1 No such user")
+        hint = 'such as "error:5.1.1 No such user"'
+        raise ViaError("error: needs a status code that begins with 4 or 5, and a text", hint)
     permanent = hit[1] == "5"
     words = " ".join((hit[4] or "").split()) or ("Refused" if permanent else "Try again later")
     # RFC 3463 says no more than the class; 550 and 450 speak of a mailbox (RFC 5321 section 4.2.3).
