@@ -36,7 +36,8 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415 - twistd has chosen it by now
 
     from mta.service.daemon import Daemon  # noqa: PLC0415
-    from mta.service.process import prepare_process  # noqa: PLC0415
+    from mta.service.process import end_at_sigterm, prepare_process  # noqa: PLC0415
 
     prepare_process(reactor)
+    reactor.callWhenRunning(end_at_sigterm, reactor)
     return Daemon(settings, reactor)

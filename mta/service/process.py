@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import signal
 import socket
 import sys
 import time
 from typing import Any
+
+from twisted.internet.error import ReactorNotRunning
 
 # A thread that wakes a busy reactor waits this long for the interpreter: 4 ms instead of 21 ms at the default of 5 ms (law 13).
 SWITCH_INTERVAL_SECONDS = 0.0005
@@ -19,6 +23,20 @@ def prepare_process(reactor: Any) -> None:
     """Timers follow the monotonic clock (law 9): a step of the wall clock neither freezes nor fires them."""
     reactor.seconds = time.monotonic
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+
+
+def end_at_sigterm(reactor: Any) -> None:
+    """SIGTERM is an orderly end with exit code 0. Call it when the reactor runs.
+
+    Twisted's own handler stops the reactor too, but then ends the process by the signal, which looks like a failure to whoever waits
+    for it. A second SIGTERM changes nothing: what is under way is bounded in time.
+    """
+
+    def stop() -> None:
+        with contextlib.suppress(ReactorNotRunning):
+            reactor.stop()
+
+    signal.signal(signal.SIGTERM, lambda number, frame: reactor.callFromThread(stop))
 
 
 def settle_memory() -> None:

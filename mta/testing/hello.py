@@ -1,6 +1,6 @@
 """Try a running development MTA: submit a mail as the demo user, over STARTTLS with AUTH, and show where it arrived.
 
-    python -m mta.testing.hello [--port 2587] [--maildir var/mail/dev.test/demo]
+python -m mta.testing.hello [--port 2587] [--maildir var/mail/dev.test/demo]
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mta.config.via import ViaError, Way, parse_via
 from mta.mail.address import parse_address
 from mta.routing.tables import TableError, load_table, parse_table
-from mta.config.via import ViaError, Way, parse_via
 
 
 def test_a_hash_inside_a_word_belongs_to_the_local_part() -> None:
