@@ -43,10 +43,10 @@ class ESMTPFactory(ServerFactory):
 
     # --- called by the protocols ----------------------------------------------------------------------------------
 
-    def admit(self, protocol: ESMTP) -> Reply | None:
+    def admit(self, connection: ESMTP) -> Reply | None:
         """None: come in. Every protocol that asked is counted until `release`."""
         limits, counts = self.listener.limits, self.reception.counts
-        client = protocol.session.facts.client_ip
+        client = connection.session.facts.client_ip
         decision = counts.decide(
             client,
             submission=self.listener.submission,
@@ -55,7 +55,7 @@ class ESMTPFactory(ServerFactory):
             reserved_share=limits.reserved_for_submission,
         )
         counts.enter(client, limits.connections)
-        self.sessions.add(protocol)
+        self.sessions.add(connection)
         if self.reception.closing:
             return SHUTTING_DOWN
         if decision.reply is not None:
@@ -65,29 +65,29 @@ class ESMTPFactory(ServerFactory):
             )
         return decision.reply
 
-    def release(self, protocol: ESMTP) -> None:
-        self.sessions.discard(protocol)
-        self.deadlines.forget(protocol)
-        session = protocol.session
+    def release(self, connection: ESMTP) -> None:
+        self.sessions.discard(connection)
+        self.deadlines.forget(connection)
+        session = connection.session
         self.reception.counts.leave(session.facts.client_ip, session.listener.limits.connections)
         self.reception.log.event(
             "disconnected",
             client=session.facts.client_ip,
             port=session.client_port,
             listener=session.facts.listener,
-            seconds=round(self.clock.seconds() - protocol.opened, 3),
+            seconds=round(self.clock.seconds() - connection.opened, 3),
             messages=session.accepted,
-            errors=protocol.engine.errors,
+            errors=connection.engine.errors,
             tls=session.tls,
             auth=session.facts.authcid,
-            reason=protocol.closed_because,
+            reason=connection.closed_because,
         )
         if not self.sessions and self._emptied is not None:
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)
 
-    def note_refusal(self, protocol: ESMTP, answer: Reply, line: bytes) -> None:
-        session = protocol.session
+    def note_refusal(self, connection: ESMTP, answer: Reply, line: bytes) -> None:
+        session = connection.session
         self.reception.log.event(
             "refused",
             client=session.facts.client_ip,
@@ -97,8 +97,8 @@ class ESMTPFactory(ServerFactory):
             command=line[:200].decode("utf-8", "backslashreplace"),
         )
 
-    def our_fault(self, failure: Failure, protocol: ESMTP) -> None:
-        session = protocol.session
+    def our_fault(self, failure: Failure, connection: ESMTP) -> None:
+        session = connection.session
         self.reception.log.event(
             "fault",
             client=session.facts.client_ip,
@@ -109,10 +109,10 @@ class ESMTPFactory(ServerFactory):
 
     # --- the end --------------------------------------------------------------------------------------------------
 
-    def after_commit(self, protocol: ESMTP) -> None:
+    def after_commit(self, connection: ESMTP) -> None:
         """A reply that waited for the disk went out: if we are closing, the session has heard what it must hear."""
-        if self.reception.closing and not protocol.session.accepting:  # the next message may be on its way already
-            protocol.close(SHUTTING_DOWN, "shutdown")
+        if self.reception.closing and not connection.session.accepting:  # the next message may be on its way already
+            connection.close(SHUTTING_DOWN, "shutdown")
 
     def close_sessions(self) -> Deferred[None]:
         """421 to every session; those with a commit in flight hear its outcome first. Fires when all are gone."""

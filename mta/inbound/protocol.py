@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+from typing import Protocol as TypingProtocol
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mta.inbound.deadlines import Deadlines
+from mta.inbound.listener import Listener
 from mta.inbound.login import Login
+from mta.inbound.reception import Reception
 from mta.inbound.session import Session
 from mta.mail import reply
 from mta.mail.reply import Reply
@@ -29,9 +33,6 @@ from mta.smtp.states import Mode
 from mta.telemetry.metrics import counter
 from mta.tls.describe import describe
 
-if TYPE_CHECKING:
-    from mta.inbound.factory import ESMTPFactory
-
 PENALTY_SECONDS = 1.0  # what each reply past the soft error limit waits
 RATE_GRACE_SECONDS = 30.0  # content is not called slow before
 CLOSING_SECONDS = 10.0  # how long a client may take to read our last word
@@ -39,6 +40,25 @@ EVENTS_A_TURN = 400  # law 13: a packet of thousands of commands gives way to ot
 
 SESSIONS_ENDED = counter("mta_sessions_total", "Sessions that ended")
 HANDSHAKES_FAILED = counter("mta_tls_handshakes_failed_total", "TLS handshakes of clients that failed")
+
+
+class Host(TypingProtocol):
+    """Who keeps the connections: what a connection needs of its factory."""
+
+    listener: Listener
+    reception: Reception
+    deadlines: Deadlines
+    clock: IReactorTime
+
+    def admit(self, connection: ESMTP) -> Reply | None: ...
+
+    def release(self, connection: ESMTP) -> None: ...
+
+    def after_commit(self, connection: ESMTP) -> None: ...
+
+    def note_refusal(self, connection: ESMTP, answer: Reply, line: bytes) -> None: ...
+
+    def our_fault(self, failure: Failure, connection: ESMTP) -> None: ...
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -49,9 +69,9 @@ class ESMTP(Protocol):
         "_greeting", "_login", "_owed", "_paused_for", "_pumping", "_resumption", "bucket", "closed_because", "content_began", "content_octets", "deadline",
         "engine", "factory", "opened", "session",
     )  # fmt: skip
-    factory: ESMTPFactory
+    factory: Host  # type: ignore[assignment] # Twisted thinks of a Factory
 
-    def __init__(self, factory: ESMTPFactory, peer: str, port: int) -> None:
+    def __init__(self, factory: Host, peer: str, port: int) -> None:
         self.factory = factory
         listener = factory.listener
         self.session = Session(factory.reception, listener, peer, port, self._content_may_flow)

@@ -1,1 +1,0 @@
-"""Small privileged programs of the standard library alone."""
