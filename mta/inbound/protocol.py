@@ -69,7 +69,7 @@ class ESMTP(Protocol):
         "_greeting", "_login", "_owed", "_paused_for", "_pumping", "_resumption", "bucket", "closed_because", "content_began", "content_octets", "deadline",
         "engine", "factory", "opened", "session",
     )  # fmt: skip
-    factory: Host  # type: ignore[assignment] # Twisted thinks of a Factory
+    factory: Host
 
     def __init__(self, factory: Host, peer: str, port: int) -> None:
         self.factory = factory
