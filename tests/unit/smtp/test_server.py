@@ -151,8 +151,10 @@ def test_octets_before_the_handshake_is_done_are_dropped() -> None:
     assert engine.mode is Mode.HANDSHAKE
     engine.receive(b"EHLO evil.example\r\nMAIL FROM:<evil@x.example>\r\n")
     assert engine.next_event() is WAITING
+    engine.authenticated = True  # whatever may have led to it
     engine.tls_started()
     assert engine.next_event() is NEED_DATA
+    assert not engine.authenticated
 
 
 def test_octets_that_come_while_starttls_is_answered_close() -> None:
