@@ -35,6 +35,7 @@ from mta.tls.describe import describe
 
 PENALTY_SECONDS = 1.0  # what each reply past the soft error limit waits
 RATE_GRACE_SECONDS = 30.0  # content is not called slow before
+CONTENT_GRACE = 2  # how many times the session's time a session may last whose content is still coming
 CLOSING_SECONDS = 10.0  # how long a client may take to read our last word
 EVENTS_A_TURN = 400  # law 13: a packet of thousands of commands gives way to others after about 2 ms
 
@@ -116,6 +117,8 @@ class ESMTP(Protocol):
         self._flush()
 
     def dataReceived(self, data: bytes) -> None:
+        if self.content_began:
+            self.content_octets += len(data)
         self.engine.receive(data)
         self._pump()
         if self.engine.buffered > INPUT_BOUND_OCTETS:
@@ -275,12 +278,11 @@ class ESMTP(Protocol):
         self._guard(event.ticket, self.session.rcpt, event)
 
     def _on_data(self, event: events.Data) -> None:
-        self.content_began, self.content_octets = self.factory.clock.seconds(), 0
+        self.content_began, self.content_octets = self.factory.clock.seconds(), self.engine.buffered
         self._guard(event.ticket, self.session.data, event)
 
     def _on_block(self, event: events.ContentBlock) -> None:
         octets = len(event.data)
-        self.content_octets += octets
         if self.session.block(event.data):
             self.engine.grant(octets)
         else:
@@ -374,21 +376,30 @@ class ESMTP(Protocol):
             return self.deadline
         if self.session.accepting:
             return now + 1.0  # a commit is no fault of the client's
+        if self.factory.reception.counts.stress and engine.mode is Mode.LINE:
+            self.deadline = min(self.deadline, now + limits.stress_timeout)
         if self.content_began and self._too_slow(now, limits.data_rate):
             self.close(reply.TOO_SLOW, "content too slow")
-        elif now >= self.deadline:
+        elif now >= self.deadline and (self._paused_for or not self.content_began):
             if engine.mode is Mode.HANDSHAKE or (engine.over_tls and not self.session.tls):
                 self.close(reply.IDLE_TOO_LONG, "handshake timed out")
                 cast(Any, self.transport).abortConnection()  # there is nothing to say goodbye with
             else:
                 self.close(reply.IDLE_TOO_LONG, "idle")
-        elif now - self.opened >= limits.session_timeout and not self.content_began:
+        elif now - self.opened >= limits.session_timeout * (1 if not self.content_began else CONTENT_GRACE):
             self.close(reply.SESSION_TOO_LONG, "session too long")
         return max(self.deadline, now + 1.0)
 
     def _too_slow(self, now: float, rate: int) -> bool:
+        """Of what comes, kept or not, in windows: what came fast excuses no standstill, and our own pauses don't count."""
         seconds = now - self.content_began
-        return seconds > RATE_GRACE_SECONDS and self.content_octets < rate * seconds and not self._paused_for
+        if not self._paused_for:
+            if seconds <= RATE_GRACE_SECONDS:
+                return False
+            if self.content_octets < rate * seconds:
+                return True
+        self.content_began, self.content_octets = now, 0
+        return False
 
     def close(self, answer: Reply, reason: str) -> None:
         """End the session from our side. A client that does not read is not told: its connection is cut."""

@@ -329,7 +329,10 @@ class Session:
                 auth=message.authcid,
                 message_id=message.message_id,
             )
-            reception.deliver(each, content)
+            try:
+                reception.deliver(each, content)
+            except Exception:  # noqa: BLE001 - it is stored: a bug behind the spool must not make the client send it again
+                reception.log.event("fault", message.id, error=Failure().getErrorMessage())
         return accepted
 
     def _stored(self, result: list[Accepted] | Failure) -> Reply:

@@ -15,11 +15,6 @@ from mta.testing.parties import EngineParty, MemoryParty, SocketParty
 
 HERE = Path(__file__).parent
 QUEUE_ID = re.compile(rb"\sid ([0-9A-Z]{13})[;\s]")
-# Faults that are known and not mended yet, by dialogue.
-KNOWN = {
-    "920-a-slow-refusal-is-still-a-refusal": "the rate counts content that is kept, not content that comes",
-    "921-content-that-stops": "the rate is an average since the first octet",
-}
 
 
 def _named(runner: str) -> list[object]:
@@ -27,7 +22,6 @@ def _named(runner: str) -> list[object]:
         pytest.param(
             each,
             id=each.name,
-            marks=[pytest.mark.xfail(reason=KNOWN[each.name], strict=True)] if each.name in KNOWN else [],
         )
         for each in read_dialogues(HERE, runner)
     ]
