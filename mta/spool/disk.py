@@ -167,7 +167,11 @@ def sync_directory(path: Path) -> None:
 
 
 class FreeSpace:
-    """How much the file system has left, asked at most once a second; the lesser of space and inodes."""
+    """How much the file system has left, the lesser of space and inodes.
+
+    It is asked at most once a second. What we write ourselves in that second is taken off (`spend`), and when that leaves too little
+    it is asked again at once: a fast load on a small disk must not find it full before we look.
+    """
 
     def __init__(
         self, path: Path, seconds: Callable[[], float], statvfs: Callable[[Path], os.statvfs_result] = os.statvfs
@@ -176,18 +180,22 @@ class FreeSpace:
         self._next = float("-inf")
         self.octets = 0
         self.share = 1.0
+        self._total = 0
+        self._estimated = False
 
     def look(self) -> None:
         now = self._seconds()
         if now < self._next:
             return
         self._next = now + _ROOM_CACHED_SECONDS
+        self._estimated = False
         try:
             found = self._statvfs(self._path)
         except OSError:  # what can't be asked can't be trusted
             self.octets, self.share = 0, 0.0
             return
         self.octets = found.f_bavail * found.f_frsize
+        self._total = found.f_blocks * found.f_frsize
         share = found.f_bavail / found.f_blocks if found.f_blocks else 1.0
         inodes = found.f_favail / found.f_files if found.f_files else 1.0  # some file systems count none
         self.share = min(share, inodes)
@@ -196,10 +204,27 @@ class FreeSpace:
         """Ask again at the next look: a write has just failed."""
         self._next = float("-inf")
 
-    def has_room(self, octets: int) -> bool:
-        self.look()
-        return self.share >= ACCEPT_FREE_SHARE and self.octets >= ROOM_FACTOR * octets
+    def spend(self, octets: int) -> None:
+        """A message of so many octets is about to be written."""
+        spent = ROOM_FACTOR * octets
+        self.octets -= int(spent)
+        self.share -= spent / self._total if self._total else 0.0
+        self._estimated = True
+
+    def has_room(self, octets: int, owed: int = 0) -> bool:
+        """For a message of so many octets, and what is `owed` to what was accepted before it."""
+        return self._enough(ACCEPT_FREE_SHARE, int(ROOM_FACTOR * octets), owed)
 
     def must_stop(self) -> bool:
+        return not self._enough(STOP_FREE_SHARE, 0, 0)
+
+    def _enough(self, share: float, octets: int, owed: int) -> bool:
         self.look()
-        return self.share < STOP_FREE_SHARE
+        if self._estimated and not self._has(share, octets, owed):
+            self.forget()
+            self.look()
+        return self._has(share, octets, owed)
+
+    def _has(self, share: float, octets: int, owed: int) -> bool:
+        owed_share = owed / self._total if self._total else 0.0
+        return self.share - owed_share >= share and self.octets - owed >= octets

@@ -2,7 +2,7 @@
 
     reactor ── accept, settle, claim, verbs ──→ writer   group commit (writer.py)
             ── listings, content ─────────────→ reader   reads beside it (reading.py)
-            ── move_finished, checkpoints ────→ keeper   copies to the history (mover.py)
+            ── move_finished ─────────────────→ keeper   copies to the history (mover.py)
             ── large bodies ──────────────────→ bodies   files (body.py)
 
 All methods are called in the reactor thread, and their Deferreds fire there.
@@ -10,9 +10,9 @@ All methods are called in the reactor thread, and their Deferreds fire there.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,6 @@ from mta.spool.lane import Lane, Reactor
 from mta.spool.mover import Mover
 from mta.spool.reading import Damaged, Reading, checked_content
 from mta.spool.rows import Row
-from mta.spool.transaction import Sequence as JournalSequence
 from mta.spool.works import Accept, Alter, Claim, Drop, EndLeases, Quarantine, Recover, Settle, Unclaim, Work
 from mta.spool.writer import HIGH_WATER_BLOCK, Writer
 
@@ -82,17 +81,17 @@ class SqliteSpool:
         self._paths, self._lock, self._reactor, self._clock = paths, lock, reactor, clock
         self._source = IdentifierSource(paths.shard, clock, high_water)
         self._last_id = self._source.next()
+        # Journal numbers grow within a boot, and from one boot to the next because each starts at a new ID.
+        self.next_seq = count(self._last_id).__next__
         self._closed: Deferred[None] | None = None
         self.space = FreeSpace(paths.directory, reactor.seconds)
         self._writer = Writer(
-            paths.database, self.shard, reactor, JournalSequence(self._last_id), lambda: self._last_id,
-            self._ask_checkpoint, vfs,
+            paths.database, self.shard, reactor, self.next_seq, lambda: self._last_id,
+            vfs,
         )  # fmt: skip
         self._reading = Reading(paths.database, vfs)
         self._keeping = Reading(paths.database, vfs)
         self._mover = Mover(self._writer, self._keeping, History(paths.history))
-        self._checkpointing: apsw.Connection | None = None
-        self._vfs = vfs
         self._reader = Lane(f"spool-{self.shard}-reader", reactor)
         self._keeper = Lane(f"spool-{self.shard}-keeper", reactor)
         self._bodies = Bodies(paths.directory, self.shard, reactor)
@@ -105,7 +104,7 @@ class SqliteSpool:
         return made
 
     def has_room(self, octets: int) -> bool:
-        return not self._writer.failing and self.space.has_room(octets)
+        return not self._writer.failing and self.space.has_room(octets, self._writer.owed_octets)
 
     def body_writer(self, message: int, resume: Callable[[], None]) -> BodyWriter:
         return self._bodies.writer(message, resume)
@@ -116,8 +115,9 @@ class SqliteSpool:
     def accept(self, acceptances: Sequence[Acceptance]) -> Deferred[list[Accepted]]:
         if self._closed is None and self.space.must_stop():
             return fail(SpoolFull("the file system of the spool is nearly full"))
-        accepted = self._do(Accept(acceptances, self.new_id))
+        accepted = self._do(Accept(acceptances, self))
         for one in acceptances:
+            self.space.spend(one.message.size)
             if isinstance(one.content.body, BodyFile):
                 accepted.addErrback(self._not_stored, self._bodies.take(one.content.body))
         return accepted
@@ -144,7 +144,7 @@ class SqliteSpool:
         return self._do(Claim(self._writer.claims, destination, limit, owner, now, lease_until))
 
     def settle(self, settlements: Sequence[Settlement]) -> Deferred[list[Settled]]:
-        return self._do(Settle(settlements, self.new_id))
+        return self._do(Settle(settlements, self))
 
     def unclaim(self, recipients: Sequence[tuple[int, int]]) -> Deferred[None]:
         return self._do(Unclaim(recipients))
@@ -221,7 +221,7 @@ class SqliteSpool:
     def close(self) -> Deferred[None]:
         if self._closed is None:
             self._closed = Deferred()
-            for lane, last in ((self._reader, self._reading.close), (self._keeper, self._stop_keeping)):
+            for lane, last in ((self._reader, self._reading.close), (self._keeper, self._keeping.close)):
                 lane.send(last)
                 lane.stop()
             self._bodies.stop()
@@ -250,28 +250,6 @@ class SqliteSpool:
         if self._closed is not None:
             return fail(SpoolError("the spool is closed"))
         return self._reader.submit(self._reading.ask, query, *arguments)
-
-    def _ask_checkpoint(self) -> None:
-        self._keeper.send(self._checkpoint)
-
-    def _checkpoint(self) -> None:
-        """Passive, beside the commits. What can't be done now is asked for again; an error of the disk shows in a commit."""
-        try:
-            if self._checkpointing is None:
-                self._checkpointing = open_writer(self._paths.database, self._vfs)
-            self._checkpointing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.Error:
-            self._stop_checkpointing()
-
-    def _stop_checkpointing(self) -> None:
-        if self._checkpointing is not None:
-            with contextlib.suppress(apsw.Error):
-                self._checkpointing.close(True)
-            self._checkpointing = None
-
-    def _stop_keeping(self) -> None:
-        self._keeping.close()
-        self._stop_checkpointing()
 
 
 def size_of(path: Path) -> int:

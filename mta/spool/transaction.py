@@ -6,7 +6,7 @@ wait. A batch of 20 messages makes some six steps instead of sixty.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -40,20 +40,6 @@ def insert_rows(
         done += width
 
 
-class Sequence:
-    """Journal numbers: they grow within a boot, and from one boot to the next because each starts at a new ID."""
-
-    __slots__ = ("_next",)
-
-    def __init__(self, first: int) -> None:
-        self._next = first
-
-    def take(self, rows: int = 1) -> int:
-        first = self._next
-        self._next = first + rows
-        return first
-
-
 class Transaction:
     """What works write to. Committed and rolled back by the writer alone."""
 
@@ -62,10 +48,10 @@ class Transaction:
         "recipients", "released",
     )  # fmt: skip
 
-    def __init__(self, connection: apsw.Connection, cursor: apsw.Cursor, sequence: Sequence) -> None:
+    def __init__(self, connection: apsw.Connection, cursor: apsw.Cursor, next_seq: Callable[[], int]) -> None:
         self.connection = connection
         self.cursor = cursor
-        self.next_seq = sequence.take
+        self.next_seq = next_seq
         # rows to insert, in order
         self.messages: list[Row] = []
         self.recipients: list[Row] = []

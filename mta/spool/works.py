@@ -8,12 +8,12 @@ tried alone. It changes nothing but the transaction it is given.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from mta.mail.envelope import Message, NewRecipient, Recipient, State
+from mta.mail.envelope import NewRecipient, Recipient, State
 from mta.mail.identifiers import made_at
 from mta.spool.birth import born, born_child
 from mta.spool.contract import (
@@ -23,7 +23,6 @@ from mta.spool.contract import (
     Change,
     Claimed,
     Event,
-    JournalEntry,
     Settled,
     Settlement,
     SpoolError,
@@ -80,48 +79,55 @@ class Work:
         """After the commit, in the writer thread: make the result, where that is costly."""
 
 
+class Numbers(Protocol):
+    """Where IDs and journal numbers come from. Both may be taken in any thread."""
+
+    def new_id(self) -> int: ...
+
+    def next_seq(self) -> int: ...
+
+
 class Birth:
-    """The rows of some acceptances, made in the reactor thread."""
+    """The rows of some acceptances, made in the reactor thread: the path of each message, so nothing is made twice."""
 
     __slots__ = ("accepted", "claimed", "journal", "messages", "recipients")
 
-    def __init__(self, acceptances: Sequence[Acceptance], new_id: Callable[[], int]) -> None:
+    def __init__(self, acceptances: Sequence[Acceptance], numbers: Numbers) -> None:
         self.accepted: list[Accepted] = []
         self.messages: list[Row] = []
         self.recipients: list[Row] = []
+        self.journal: list[Row] = []
         self.claimed: dict[int, tuple[int, float]] = {}
-        self.journal: list[tuple[Message, tuple[Recipient, ...], tuple[JournalEntry, ...]]] = []
         for acceptance in acceptances:
-            recipients = born(acceptance, new_id)
             message = acceptance.message
+            recipients = born(acceptance, numbers.new_id)
             self.accepted.append(Accepted(message, recipients))
             self.messages.append(stored_message_row(message, acceptance.content))
-            for one in recipients:
-                self.recipients.append(recipient_row(one))
-                if one.owner:
-                    self.claimed[one.id] = (one.owner, one.lease_until)
-            self.journal.append((message, recipients, acceptance.journal))
+            self.recipients += [recipient_row(one) for one in recipients]
+            if acceptance.claim_for:
+                claim = (acceptance.claim_for, acceptance.lease_until)
+                self.claimed.update({one.id: claim for one in recipients if one.owner})
+            self.journal.append(
+                folded_row(Event.ACCEPTED, message.id, numbers.next_seq(), message.received_at, recipients)
+            )
+            if acceptance.journal:
+                self.journal += [entry_row(entry, numbers.next_seq()) for entry in acceptance.journal]
 
     def insert(self, transaction: Transaction) -> None:
         transaction.messages += self.messages
         transaction.recipients += self.recipients
+        transaction.journal += self.journal
         transaction.claimed.update(self.claimed)
         transaction.accepted += len(self.messages)
-        journal = transaction.journal
-        for message, recipients, further in self.journal:
-            seq = transaction.next_seq(1 + len(further))
-            journal.append(folded_row(Event.ACCEPTED, message.id, seq, message.received_at, recipients))
-            for number, entry in enumerate(further, seq + 1):
-                journal.append(entry_row(entry, number))
 
 
 class Accept(Work):
     __slots__ = ("_birth",)
     adds_mail = True
 
-    def __init__(self, acceptances: Sequence[Acceptance], new_id: Callable[[], int]) -> None:
+    def __init__(self, acceptances: Sequence[Acceptance], numbers: Numbers) -> None:
         super().__init__()
-        self._birth = Birth(acceptances, new_id)
+        self._birth = Birth(acceptances, numbers)
         self.result = self._birth.accepted
 
     def apply(self, transaction: Transaction) -> None:
@@ -137,7 +143,7 @@ class _Settling:
 
     __slots__ = ("birth", "children", "journal", "message", "settled", "terminal", "updates")
 
-    def __init__(self, settlement: Settlement, new_id: Callable[[], int]) -> None:
+    def __init__(self, settlement: Settlement, numbers: Numbers) -> None:
         self.message = settlement.message
         self.updates = [
             (
@@ -147,23 +153,21 @@ class _Settling:
             for one in settlement.changes
         ]  # fmt: skip
         self.terminal = any(one.state is not State.QUEUED for one in settlement.changes)
-        self.journal = settlement.journal
-        self.birth = Birth(settlement.reports, new_id) if settlement.reports else None
-        self.children = born_children(settlement, new_id)
-        self.settled = Settled((), self.children, tuple(self.birth.accepted) if self.birth is not None else ())
+        self.journal = [entry_row(entry, numbers.next_seq()) for entry in settlement.journal]
+        children = born_children(settlement, numbers.new_id) if settlement.children else ()
+        self.children = [recipient_row(child) for child in children]
+        if children:
+            at = settlement.journal[0].at if settlement.journal else children[0].next_attempt
+            self.journal.append(folded_row(Event.QUEUED, self.message, numbers.next_seq(), at, children))
+        self.birth = Birth(settlement.reports, numbers) if settlement.reports else None
+        self.settled = Settled((), children, tuple(self.birth.accepted) if self.birth is not None else ())
 
     def apply(self, transaction: Transaction) -> Settled:
         stale = self._update(transaction)
         if stale:
             return Settled(stale=stale)
-        journal = transaction.journal
-        seq = transaction.next_seq(1 + len(self.journal))
-        for number, entry in enumerate(self.journal, seq):
-            journal.append(entry_row(entry, number))
-        if self.children:
-            at = self.children[0].next_attempt if not self.journal else self.journal[0].at
-            journal.append(folded_row(Event.QUEUED, self.message, seq + len(self.journal), at, self.children))
-            transaction.recipients += [recipient_row(child) for child in self.children]
+        transaction.journal += self.journal
+        transaction.recipients += self.children
         if self.birth is not None:
             self.birth.insert(transaction)
         transaction.released += [update[8] for update in self.updates]
@@ -189,8 +193,6 @@ class _Settling:
 
 def born_children(settlement: Settlement, new_id: Callable[[], int]) -> tuple[Recipient, ...]:
     """The children of an expansion; due when it happened, as the journal tells."""
-    if not settlement.children:
-        return ()
 
     def child(new: NewRecipient) -> Recipient:
         identifier = new_id()
@@ -204,9 +206,9 @@ class Settle(Work):
     __slots__ = ("_settlings",)
     urgent = False
 
-    def __init__(self, settlements: Sequence[Settlement], new_id: Callable[[], int]) -> None:
+    def __init__(self, settlements: Sequence[Settlement], numbers: Numbers) -> None:
         super().__init__()
-        self._settlings = [_Settling(one, new_id) for one in settlements]
+        self._settlings = [_Settling(one, numbers) for one in settlements]
 
     def apply(self, transaction: Transaction) -> None:
         self.result = [one.apply(transaction) for one in self._settlings]

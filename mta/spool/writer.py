@@ -25,15 +25,16 @@ from mta.spool.contract import SpoolError, SpoolFailed, SpoolFull
 from mta.spool.database import BUSY_MS, open_writer
 from mta.spool.lane import Reactor
 from mta.spool.reopening import reopen
-from mta.spool.transaction import Claims, Sequence, Transaction
+from mta.spool.transaction import Claims, Transaction
 from mta.spool.works import Accept, Work
 from mta.telemetry.metrics import SECONDS, counters, histograms
 
 SETTLEMENT_WAIT_SECONDS = 0.005
 BATCH_LIMIT_WORKS = 256
-CHECKPOINT_PAGES = 1000
+CHECKPOINT_PAGES = 1000  # when nobody waits for a commit: some 5 ms
+CHECKPOINT_PAGES_MAX = 4000  # when somebody always does; the longer it waits, the fewer pages are copied twice
 CHECKPOINT_IDLE_SECONDS = 0.5
-WAL_LIMIT_OCTETS = 64 << 20  # then the writer itself waits for the checkpoint and begins the log anew
+WAL_LIMIT_OCTETS = 64 << 20  # then readers are asked to leave for a moment, so that the log can begin anew
 FORCED_CHECKPOINT_WAIT_MS = 250  # for readers to leave
 WAL_BUSY_STEP_OCTETS = 8 << 20  # a reader held on to the log: try again when it has grown by this
 REOPEN_SECONDS = 5.0  # SAFETY: accepts again at most 10 s after space is back
@@ -53,7 +54,7 @@ COMMIT_FAULTS = counters("mta_spool_faults_total", "Commits that failed", "shard
 class Writer:
     """Owns the writing connection, the claims and the counts. `submit` is called in the reactor thread; works end there.
 
-    `last_id` tells the greatest ID given so far; `checkpoint` asks another thread for a passive checkpoint and returns at once.
+    `last_id` tells the greatest ID given so far; `next_seq` gives journal numbers.
     Attributes are written by the thread and only read by others.
     """
 
@@ -62,14 +63,13 @@ class Writer:
         path: Path,
         shard: int,
         reactor: Reactor,
-        sequence: Sequence,
+        next_seq: Callable[[], int],
         last_id: Callable[[], int],
-        checkpoint: Callable[[], object],
         vfs: str | None = None,
     ) -> None:
         """Opens the database. Raises SpoolUnusable, apsw.Error."""
         self._path, self._vfs, self._shard, self._reactor = path, vfs, str(shard), reactor
-        self._sequence, self._last_id, self._checkpoint = sequence, last_id, checkpoint
+        self._next_seq, self._last_id = next_seq, last_id
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self.claims = Claims()
         self.finished: set[int] = set()  # messages to look at for the history; taken and refilled under the lock
@@ -79,6 +79,7 @@ class Writer:
         self._ghosts: list[int] = []  # refused, but perhaps in the log
         self._reopen_at = 0.0
         self._wal_pages = self._wal_checkpointed = 0
+        self._wal_copied = 0  # pages of the log that the database has; 0 again at each commit, which may begin the log anew
         self._wal_forced_at = WAL_LIMIT_OCTETS
         self._reserved = 0
         self._connection = open_writer(path, vfs)
@@ -92,6 +93,11 @@ class Writer:
 
     def submit(self, work: Work) -> None:
         self._queue.put(work)
+
+    @property
+    def owed_octets(self) -> int:
+        """What the database may still grow by: the log holds it already, and a checkpoint must find room for it."""
+        return int(max(0, self._wal_pages - self._wal_copied) * self._page_octets)
 
     def stop(self) -> None:
         """End the thread behind what was submitted before: checkpoint, close."""
@@ -184,7 +190,7 @@ class Writer:
 
     def _transact(self, batch: list[Work]) -> None:
         connection = self._connection
-        transaction = Transaction(connection, connection.cursor(), self._sequence)
+        transaction = Transaction(connection, connection.cursor(), self._next_seq)
         transaction.cursor.execute("BEGIN IMMEDIATE")
         for work in batch:
             work.apply(transaction)
@@ -248,7 +254,7 @@ class Writer:
         """Learn what is claimed and what is finished: the indexes that the hot path doesn't pay for."""
         connection.set_wal_hook(self._note_log)
         self._page_octets = connection.pragma("page_size")
-        self._wal_pages = self._wal_checkpointed = 0
+        self._wal_pages = self._wal_checkpointed = self._wal_copied = 0
         self._reserved = connection.execute("SELECT high_water FROM meta").get
         claimed: list[tuple[int, int, float]] = []
         finished: set[int] = set()
@@ -272,33 +278,33 @@ class Writer:
     def _note_log(self, connection: apsw.Connection, name: str, pages: int) -> int:
         if pages < self._wal_pages:  # it was begun anew
             self._wal_checkpointed, self._wal_forced_at = 0, WAL_LIMIT_OCTETS
-        self._wal_pages = pages
+        self._wal_pages, self._wal_copied = pages, 0
         return apsw.SQLITE_OK
 
     def _look_after_log(self, *, idle: bool) -> None:
-        """Small checkpoints by another thread, beside the commits; a forced one here, when the log never came to its end."""
+        """Checkpoints, after a commit was told: when nobody waits, or the log has grown too long."""
         if self.failing:
             if idle:
                 self._reopen([])
             return
-        octets = self._wal_pages * self._page_octets
-        if octets >= self._wal_forced_at:
-            self._force_checkpoint(octets)
-        elif idle or self._wal_pages - self._wal_checkpointed >= CHECKPOINT_PAGES:
-            self._wal_checkpointed = self._wal_pages
-            self._checkpoint()
+        pages = self._wal_pages - self._wal_checkpointed
+        if idle or pages >= CHECKPOINT_PAGES_MAX or (pages >= CHECKPOINT_PAGES and self._queue.empty()):
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        elif self._wal_pages * self._page_octets >= self._wal_forced_at:
+            # A reader was always in the way of beginning it anew: wait for it, a little.
+            self._wal_forced_at = self._wal_pages * self._page_octets + WAL_BUSY_STEP_OCTETS
+            self._connection.set_busy_timeout(FORCED_CHECKPOINT_WAIT_MS)
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
+            self._connection.set_busy_timeout(BUSY_MS)
 
-    def _force_checkpoint(self, octets: int) -> None:
-        self._connection.set_busy_timeout(FORCED_CHECKPOINT_WAIT_MS)
+    def _checkpoint(self, mode: int) -> None:
+        self._wal_checkpointed = self._wal_pages
         try:
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-            self._wal_checkpointed, self._wal_forced_at = self._wal_pages, WAL_LIMIT_OCTETS
+            _, self._wal_copied = self._connection.wal_checkpoint(mode=mode)
         except FAULTS as error:
             self._broken([], error)
-        except apsw.Error:  # a long reader, or no space for the database to grow
-            self._wal_forced_at = octets + WAL_BUSY_STEP_OCTETS
-        finally:
-            self._connection.set_busy_timeout(BUSY_MS)
+        except apsw.Error:  # a long reader, or no space for the database to grow: the log keeps it all
+            return
 
     def _close(self) -> None:
         # What can't be done here is done at the next start: every commit is durable.

@@ -19,10 +19,10 @@ DEADLINE_SECONDS = 30.0
 
 class PumpedReactor(Clock):
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._queue: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]] = SimpleQueue()
 
-    def callFromThread(self, function: Callable[..., Any], /, *args: Any) -> None:  # noqa: N802 - Twisted's name
+    def callFromThread(self, function: Callable[..., Any], /, *args: Any) -> None:
         self._queue.put((function, args))
 
     def turn(self) -> None:
