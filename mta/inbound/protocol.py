@@ -96,7 +96,6 @@ class ESMTP(Protocol):
     def connectionMade(self) -> None:
         factory, listener = self.factory, self.session.listener
         transport = cast(Any, self.transport)
-        transport.setTcpNoDelay(True)
         transport.registerProducer(self, True)
         self.opened = now = factory.clock.seconds()
         refusal = factory.admit(self)

@@ -26,6 +26,7 @@ from zope.interface import implementer
 READ_OCTETS = 65536
 PRODUCER_BOUND_OCTETS = 65536  # unsent replies beyond which the producer is paused
 EVENTS_A_TURN = 128  # law 13
+ACCEPTS_A_TURN = 20
 
 _IN, _OUT, _GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 _WOULD_BLOCK = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})

@@ -7,8 +7,21 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TypeVar, dataclass_transform
 
 from mta.mail.address import Address
+
+_Class = TypeVar("_Class", bound=type)
+
+
+@dataclass_transform(frozen_default=True)
+def value(made: _Class) -> _Class:
+    """A frozen dataclass for the type checker; at run time its fields are set the quick way.
+
+    A frozen one sets each field through object.__setattr__: for the sixty fields that a message and its recipient have,
+    that was 7 % of reception's CPU time.
+    """
+    return dataclass(slots=True, unsafe_hash=True)(made)  # type: ignore[return-value]
 
 
 class Kind(enum.StrEnum):
@@ -66,7 +79,7 @@ class Content:
         return len(self.header) + 2 + (self.body.size if isinstance(self.body, BodyFile) else len(self.body))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """The record of one accepted message: all but its recipients and content."""
 
@@ -100,7 +113,7 @@ class Message:
     config_generation: int = 0  # of the settings that accepted it
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NewRecipient:
     """A recipient to be inserted: at acceptance, or as a child of an expansion."""
 
@@ -119,7 +132,7 @@ class NewRecipient:
     next_attempt: float = 0.0  # 0: at once
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recipient:
     """A recipient as the spool has it."""
 
