@@ -121,8 +121,7 @@ class FileWriter:
         self._queued -= octets
         if self._paused and self._queued <= RESUME_OCTETS:
             self._paused = False
-            if not self._ended:
-                self._resume()
+            self._resume()  # also after its end: who paused reading for this body must read on
 
     def _failed(self, failure: Failure) -> BodyFile:
         error = failure.value

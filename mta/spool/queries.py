@@ -57,6 +57,7 @@ _COMPANIONS = """
 SELECT id FROM recipient INDEXED BY recipient_message
 WHERE message = ? AND state = 0 AND held = 0 AND owner = 0 AND destination = ? AND next_attempt <= ? AND id <> ?
 ORDER BY priority DESC, id LIMIT ?"""
+_LOWER = {upper: upper + 32 for upper in range(65, 91)}
 _ABOVE_ALL_PRIORITIES = 1 << 30
 
 
@@ -186,18 +187,23 @@ def where(selection: Selection) -> tuple[str, list[object]]:
     return clause, values
 
 
+def lower_ascii(text: str) -> str:
+    """As SQLite's lower(): what is not ASCII stays as it is."""
+    return text.translate(_LOWER)
+
+
 def split_address(text: str) -> tuple[str | None, str]:
-    """(local part or None for any, domain) of a selection's address. Local parts are compared as they are stored, in any case."""
+    """(local part or None for any, domain) of a selection's address, in lower case: compare with `lower_ascii`."""
     if text == "<>":
         return "", ""
     local, _, domain = text.rpartition("@")
     if text.startswith("@") and not local:
-        return None, domain.lower()
+        return None, lower_ascii(domain)
     if "@" not in text:
-        return text.lower(), ""
+        return lower_ascii(text), ""
     if len(local) > 1 and local[0] == local[-1] == '"':
         local = local[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    return local.lower(), domain.lower()
+    return lower_ascii(local), lower_ascii(domain)
 
 
 def _narrow_address(narrow, local_column: str, domain_column: str, text: str) -> None:  # type: ignore[no-untyped-def]
@@ -211,17 +217,17 @@ def _places(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
 
 
-def counts(connection: apsw.Connection) -> tuple[int, int, float]:
-    """(waiting unclaimed and unheld, held, when the oldest message with something queued was received)."""
+def counts(connection: apsw.Connection) -> tuple[int, int, int, float]:
+    """(waiting unclaimed and unheld, held, held and yet claimed, when the oldest message with something queued came)."""
     waiting = connection.execute(
         "SELECT count(*) FROM recipient INDEXED BY recipient_waiting WHERE state = 0 AND held = 0 AND owner = 0"
     ).get
     held = connection.execute(
-        "SELECT count(*) FROM recipient INDEXED BY recipient_held WHERE state = 0 AND held = 1"
+        "SELECT count(*), count(nullif(owner, 0)) FROM recipient INDEXED BY recipient_held WHERE state = 0 AND held = 1"
     ).get
     # Finished messages soon leave for the history, so the first message with a queued recipient is among the first.
     oldest = connection.execute(
         "SELECT received_at FROM message AS m WHERE EXISTS "
         "(SELECT 1 FROM recipient AS r WHERE r.message = m.id AND r.state = 0) ORDER BY id LIMIT 1"
     ).get
-    return waiting, held, oldest or 0.0
+    return waiting, *held, oldest or 0.0

@@ -44,14 +44,14 @@ class SpoolReader:
         return maybeDeferred(self._status)
 
     def _status(self) -> SpoolStatus:
-        waiting, held, oldest = queries.counts(self._connection)
+        waiting, held, both, oldest = queries.counts(self._connection)
         claimed = self._connection.execute("SELECT count(*) FROM recipient WHERE owner <> 0").get
         messages = self._connection.execute("SELECT count(DISTINCT message) FROM recipient").get
         space = FreeSpace(self._paths.directory, lambda: 0.0)
         space.look()
         log = self._paths.database.with_name("spool.db-wal")
         return SpoolStatus(
-            self.shard, messages, waiting + held + claimed, held, claimed, oldest, self._paths.database.stat().st_size,
+            self.shard, messages, waiting + held + claimed - both, held, claimed, oldest, self._paths.database.stat().st_size,
             log.stat().st_size if log.exists() else 0, space.octets, space.share, 0, 0,
         )  # fmt: skip
 

@@ -184,13 +184,13 @@ class SqliteSpool:
     def status(self) -> Deferred[SpoolStatus]:
         return self._read(queries.counts).addCallback(self._status)
 
-    def _status(self, counted: tuple[int, int, float]) -> SpoolStatus:
-        waiting, held, oldest = counted
+    def _status(self, counted: tuple[int, int, int, float]) -> SpoolStatus:
+        waiting, held, both, oldest = counted
         writer, space = self._writer, self.space
         space.look()
         claimed = len(writer.claims.held)
         return SpoolStatus(
-            self.shard, writer.messages, waiting + held + claimed, held, claimed, oldest, size_of(self._paths.database),
+            self.shard, writer.messages, waiting + held + claimed - both, held, claimed, oldest, size_of(self._paths.database),
             size_of(self._paths.database.with_name("spool.db-wal")), space.octets, space.share, writer.commits,
             writer.accepted, writer.failing,
         )  # fmt: skip

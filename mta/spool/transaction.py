@@ -40,12 +40,15 @@ def insert_rows(
         done += width
 
 
+Claimant = tuple[int, float]  # owner, end of its lease
+
+
 class Transaction:
     """What works write to. Committed and rolled back by the writer alone."""
 
     __slots__ = (
-        "accepted", "claimed", "connection", "cursor", "dropped", "finished", "journal", "messages", "next_seq",
-        "recipients", "released",
+        "accepted", "claims", "connection", "cursor", "dropped", "finished", "journal", "messages", "next_seq",
+        "recipients",
     )  # fmt: skip
 
     def __init__(self, connection: apsw.Connection, cursor: apsw.Cursor, next_seq: Callable[[], int]) -> None:
@@ -57,8 +60,7 @@ class Transaction:
         self.recipients: list[Row] = []
         self.journal: list[Row] = []
         # what becomes true with the commit
-        self.claimed: dict[int, tuple[int, float]] = {}  # recipient -> owner, end of its lease
-        self.released: list[int] = []  # recipients whose claim ended
+        self.claims: dict[int, Claimant | None] = {}  # by recipient; None: its claim ended. The last word counts
         self.finished: list[int] = []  # messages of which a recipient became terminal
         self.accepted = 0  # messages new
         self.dropped = 0  # messages gone to the history
@@ -91,15 +93,16 @@ class Claims:
     __slots__ = ("_earliest", "held")
 
     def __init__(self) -> None:
-        self.held: dict[int, tuple[int, float]] = {}
+        self.held: dict[int, Claimant] = {}
         self._earliest = float("inf")  # no lease ends before it; may be too early, never too late
 
     def apply(self, transaction: Transaction) -> None:
-        if transaction.claimed:
-            self.held.update(transaction.claimed)
-            self._earliest = min(self._earliest, *[lease for _, lease in transaction.claimed.values()])
-        for recipient in transaction.released:
-            self.held.pop(recipient, None)
+        for recipient, claimant in transaction.claims.items():
+            if claimant is None:
+                self.held.pop(recipient, None)
+            else:
+                self.held[recipient] = claimant
+                self._earliest = min(self._earliest, claimant[1])
 
     def load(self, rows: Iterator[tuple[int, int, float]]) -> None:
         self.held = {recipient: (owner, lease) for recipient, owner, lease in rows}

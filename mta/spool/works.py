@@ -30,7 +30,7 @@ from mta.spool.contract import (
 from mta.spool.journal import encode_data, entry_row, folded_row
 from mta.spool.queries import decode, due, rows_by_id
 from mta.spool.rows import Row, recipient_row, stored_message_row
-from mta.spool.transaction import Claims, Transaction
+from mta.spool.transaction import Claimant, Claims, Transaction
 
 _SETTLE = """
 UPDATE recipient SET state = ?1, held = held AND ?1 = 0, last_code = ?2, last_status = ?3, last_text = ?4,
@@ -39,11 +39,13 @@ UPDATE recipient SET state = ?1, held = held AND ?1 = 0, last_code = ?2, last_st
 WHERE id = ?9 AND token = ?10 AND state = 0"""
 _STALE = "SELECT count(*) FROM recipient WHERE id = ? AND token = ? AND state = 0"
 _UNCLAIM = "UPDATE recipient SET owner = 0, lease_until = 0, token = token + 1 WHERE id = ? AND token = ? AND state = 0"
-_END_LEASE = "UPDATE recipient SET owner = 0, lease_until = 0, token = token + 1 WHERE id = ? AND owner <> 0"
+_LEASE_ENDED = "SELECT message FROM recipient WHERE id = ? AND owner <> 0 AND lease_until <= ?"
+_END_LEASE = "UPDATE recipient SET owner = 0, lease_until = 0, token = token + 1 WHERE id = ?"
+_IN_FLIGHT = "SELECT message, attempts FROM recipient WHERE id = ? AND state = 0 AND owner NOT IN (0, ?)"
 _CLAIM = "UPDATE recipient SET owner = ?, lease_until = ?, token = token + 1 WHERE id = ?"
 _RECOVER = """
 UPDATE recipient SET owner = 0, lease_until = 0, token = token + 1, attempts = ?, next_attempt = ?
-WHERE id = ? AND state = 0 AND owner <> 0"""
+WHERE id = ?"""
 _ALTER = {
     Change.HOLD: "UPDATE recipient SET held = 1 WHERE id = ? AND state = 0 AND held = 0",
     Change.RELEASE: "UPDATE recipient SET held = 0 WHERE id = ? AND state = 0 AND held = 1",
@@ -51,7 +53,7 @@ _ALTER = {
     Change.REMOVE: f"UPDATE recipient SET state = {State.REMOVED.value}, held = 0, owner = 0, lease_until = 0, "
     "token = token + 1 WHERE id = ? AND state = 0",
 }
-_ALTERED = {
+ALTERED = {
     Change.HOLD: Event.HELD,
     Change.RELEASE: Event.RELEASED,
     Change.RETRY: Event.RETRIED,
@@ -97,7 +99,7 @@ class Birth:
         self.messages: list[Row] = []
         self.recipients: list[Row] = []
         self.journal: list[Row] = []
-        self.claimed: dict[int, tuple[int, float]] = {}
+        self.claimed: dict[int, Claimant] = {}
         for acceptance in acceptances:
             message = acceptance.message
             recipients = born(acceptance, numbers.new_id)
@@ -117,7 +119,7 @@ class Birth:
         transaction.messages += self.messages
         transaction.recipients += self.recipients
         transaction.journal += self.journal
-        transaction.claimed.update(self.claimed)
+        transaction.claims.update(self.claimed)
         transaction.accepted += len(self.messages)
 
 
@@ -153,13 +155,13 @@ class _Settling:
             for one in settlement.changes
         ]  # fmt: skip
         self.terminal = any(one.state is not State.QUEUED for one in settlement.changes)
+        self.birth = Birth(settlement.reports, numbers) if settlement.reports else None
         self.journal = [entry_row(entry, numbers.next_seq()) for entry in settlement.journal]
         children = born_children(settlement, numbers.new_id) if settlement.children else ()
         self.children = [recipient_row(child) for child in children]
         if children:
             at = settlement.journal[0].at if settlement.journal else children[0].next_attempt
             self.journal.append(folded_row(Event.QUEUED, self.message, numbers.next_seq(), at, children))
-        self.birth = Birth(settlement.reports, numbers) if settlement.reports else None
         self.settled = Settled((), children, tuple(self.birth.accepted) if self.birth is not None else ())
 
     def apply(self, transaction: Transaction) -> Settled:
@@ -170,7 +172,7 @@ class _Settling:
         transaction.recipients += self.children
         if self.birth is not None:
             self.birth.insert(transaction)
-        transaction.released += [update[8] for update in self.updates]
+        transaction.claims.update({update[8]: None for update in self.updates})
         if self.terminal:
             transaction.finished.append(self.message)
         return self.settled
@@ -217,12 +219,12 @@ class Settle(Work):
 def end_leases(transaction: Transaction, claims: Claims, now: float) -> None:
     """Give back what is over. The old token settles nothing from then on, whether or not another claims the row."""
     for recipient in claims.ended(now):
-        for (message,) in transaction.query("SELECT message FROM recipient WHERE id = ? AND owner <> 0", recipient):
+        # Asked of the table too: an earlier work of this batch may have claimed it anew.
+        for (message,) in transaction.query(_LEASE_ENDED, recipient, now):
             transaction.cursor.execute(_END_LEASE, (recipient,))
-            data = encode_data(LEASE_ENDED)
-            row = (message, transaction.next_seq(), now, Event.CLAIMED_AGAIN, recipient, data)
+            transaction.claims[recipient] = None
+            row = (message, transaction.next_seq(), now, Event.CLAIMED_AGAIN, recipient, encode_data(LEASE_ENDED))
             transaction.journal.append(row)
-        transaction.released.append(recipient)
 
 
 class EndLeases(Work):
@@ -254,7 +256,7 @@ class Claim(Work):
         transaction.flush()
         chosen = due(transaction.connection, self._destination, self._limit, self._now)
         transaction.cursor.executemany(_CLAIM, [(self._owner, self._lease, recipient) for recipient in chosen])
-        transaction.claimed.update(dict.fromkeys(chosen, (self._owner, self._lease)))
+        transaction.claims.update(dict.fromkeys(chosen, (self._owner, self._lease)))
         self._found = rows_by_id(transaction.connection, chosen)
 
     def conclude(self) -> None:
@@ -272,7 +274,7 @@ class Unclaim(Work):
         for recipient, token in self._pairs:
             transaction.cursor.execute(_UNCLAIM, (recipient, token))
             if transaction.connection.changes():
-                transaction.released.append(recipient)
+                transaction.claims[recipient] = None
 
 
 class Recover(Work):
@@ -287,10 +289,8 @@ class Recover(Work):
         for recipient, (owner, _) in self._claims.held.items():
             if owner == self._owner:
                 continue
-            transaction.released.append(recipient)
-            for message, tries in transaction.query(
-                "SELECT message, attempts FROM recipient WHERE id = ? AND owner <> 0", recipient
-            ):
+            for message, tries in transaction.query(_IN_FLIGHT, recipient, self._owner):
+                transaction.claims[recipient] = None
                 at = self._now + self._jitter(tries + 1)
                 transaction.cursor.execute(_RECOVER, (tries + 1, at, recipient))
                 data = encode_data({"attempts": tries + 1, "next_attempt": at})
@@ -318,10 +318,10 @@ class Alter(Work):
             if not transaction.connection.changes():
                 continue
             changed.append(recipient)
-            row = (message, transaction.next_seq(), self._now, _ALTERED[self._change], recipient, data)
+            row = (message, transaction.next_seq(), self._now, ALTERED[self._change], recipient, data)
             transaction.journal.append(row)
             if self._change is Change.REMOVE:
-                transaction.released.append(recipient)
+                transaction.claims[recipient] = None
                 transaction.finished.append(message)
         self.result = Altered(len(changed), self._cursor, tuple(changed))
 

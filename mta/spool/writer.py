@@ -79,7 +79,9 @@ class Writer:
         self._ghosts: list[int] = []  # refused, but perhaps in the log
         self._reopen_at = 0.0
         self._wal_pages = self._wal_checkpointed = 0
-        self._wal_copied = 0  # pages of the log that the database has; 0 again at each commit, which may begin the log anew
+        self._wal_copied = (
+            0  # pages of the log that the database has; 0 again at each commit, which may begin the log anew
+        )
         self._wal_forced_at = WAL_LIMIT_OCTETS
         self._reserved = 0
         self._connection = open_writer(path, vfs)

@@ -1,0 +1,473 @@
+"""A shard of the spool in memory: the same contract, for simulated houses and tests. Nothing survives its process.
+
+Deferreds have fired when they are returned; with `reactor` commits take a turn (`commit_seconds`), and `crash` loses what was
+not yet committed, as a power cut would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+
+from mta.mail.address import Address
+from mta.mail.envelope import BodyFile, Content, Message, Recipient, State
+from mta.mail.identifiers import IdentifierSource, format_id
+from mta.spool.birth import born
+from mta.spool.contract import (
+    Acceptance,
+    Accepted,
+    Altered,
+    BodyWriter,
+    Change,
+    Claimed,
+    DestinationDue,
+    Event,
+    JournalEntry,
+    Page,
+    RecipientChange,
+    Selection,
+    Settled,
+    Settlement,
+    SpoolError,
+    SpoolFailed,
+    SpoolStatus,
+)
+from mta.spool.day import Told
+from mta.spool.journal import accepted_entry, queued_entry
+from mta.spool.queries import lower_ascii, split_address
+from mta.spool.works import ALTERED, LEASE_ENDED, born_children
+
+
+class Timer(Protocol):
+    """The part of IReactorTime that commits need."""
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...  # noqa: A002 - Twisted's
+
+
+@dataclass
+class _Stored:
+    """All that is committed."""
+
+    messages: dict[int, tuple[Message, Content]] = field(default_factory=dict)
+    recipients: dict[int, Recipient] = field(default_factory=dict)
+    of_message: dict[int, list[int]] = field(default_factory=dict)
+    journal: dict[int, list[JournalEntry]] = field(default_factory=dict)
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    history: dict[int, Told] = field(default_factory=dict)
+    finished: set[int] = field(default_factory=set)
+    high_water: int = 0
+    accepted: int = 0
+    commits: int = 0
+
+    def note(self, entry: JournalEntry) -> None:
+        self.journal.setdefault(entry.message, []).append(entry)
+
+    def insert(self, recipient: Recipient, at: float) -> None:
+        self.recipients[recipient.id] = recipient
+        self.of_message[recipient.message].append(recipient.id)
+        self.note(queued_entry(recipient, at))
+
+
+class MemorySpool:
+    """One shard. `clock`: wall time in seconds. `room`: what `has_room` says, for tests of a full disk."""
+
+    def __init__(
+        self,
+        shard: int = 0,
+        *,
+        clock: Callable[[], float],
+        reactor: Timer | None = None,
+        commit_seconds: float = 0.0,
+        stored: _Stored | None = None,
+    ) -> None:
+        self.shard = shard
+        self.room = True
+        self._clock, self._reactor, self._commit_seconds = clock, reactor, commit_seconds
+        self._stored = stored or _Stored()
+        self._source = IdentifierSource(shard, clock, self._stored.high_water)
+        self._pending: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._taken: set[str] = set()  # bodies that a row names, or is about to
+        self._closed = self._crashed = False
+
+    @property
+    def history(self) -> dict[int, Told]:
+        """What `move_finished` moved, by message."""
+        return self._stored.history
+
+    def crash(self) -> MemorySpool:
+        """The machine loses its power: what was committed comes back in the spool that is returned; this one is dead."""
+        self._crashed = True
+        self._pending.clear()
+        stored = self._stored
+        named = {content.body.path for _, content in stored.messages.values() if isinstance(content.body, BodyFile)}
+        stored.bodies = {name: body for name, body in stored.bodies.items() if name in named}
+        return MemorySpool(
+            self.shard, clock=self._clock, reactor=self._reactor, commit_seconds=self._commit_seconds, stored=stored
+        )
+
+    # --- commits --------------------------------------------------------------------------------------------------
+
+    def _do(self, work: Callable[[], Any]) -> Deferred[Any]:
+        if self._closed or self._crashed:
+            return fail(SpoolError("the spool is closed"))
+        if self._reactor is None:
+            return self._run(work, Deferred())
+        deferred: Deferred[Any] = Deferred()
+        if not self._pending:
+            self._reactor.callLater(self._commit_seconds, self._commit)
+        self._pending.append((work, deferred))
+        return deferred
+
+    def _commit(self) -> None:
+        pending, self._pending = self._pending, []
+        for work, deferred in pending:
+            self._run(work, deferred)
+
+    def _run(self, work: Callable[[], Any], deferred: Deferred[Any]) -> Deferred[Any]:
+        self._stored.commits += 1
+        try:
+            result = work()
+        except (SpoolError, KeyError) as error:
+            deferred.errback(error)
+        else:
+            deferred.callback(result)
+        return deferred
+
+    # --- what comes in --------------------------------------------------------------------------------------------
+
+    def new_id(self) -> int:
+        self._stored.high_water = made = self._source.next()
+        return made
+
+    def has_room(self, octets: int) -> bool:
+        return self.room
+
+    def body_writer(self, message: int, resume: Callable[[], None]) -> BodyWriter:
+        return _MemoryBody(f"body/{format_id(message)}", self._stored.bodies, self._taken)
+
+    def body_path(self, body: BodyFile) -> Path:
+        """A file that is made when it is asked for."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="memory-spool-")
+        path = Path(self._folder.name) / body.path.replace("/", "-")
+        if not path.exists():
+            path.write_bytes(self._stored.bodies[body.path])
+        return path
+
+    def accept(self, acceptances: Sequence[Acceptance]) -> Deferred[list[Accepted]]:
+        bodies = {one.content.body.path for one in acceptances if isinstance(one.content.body, BodyFile)}
+        self._taken |= bodies
+
+        def not_stored(failure: Failure) -> Failure:
+            self._taken -= bodies
+            for name in bodies:
+                self._stored.bodies.pop(name, None)
+            return failure
+
+        return self._do(lambda: [self._insert(one) for one in acceptances]).addErrback(not_stored)
+
+    def _insert(self, acceptance: Acceptance) -> Accepted:
+        stored, message = self._stored, acceptance.message
+        if message.id in stored.messages:
+            raise SpoolError(f"message {message.id} is here already")
+        if isinstance(acceptance.content.body, BodyFile) and acceptance.content.body.path not in stored.bodies:
+            raise SpoolError(f"there is no body {acceptance.content.body.path}")
+        stored.messages[message.id] = (message, acceptance.content)
+        stored.of_message[message.id] = []
+        stored.journal[message.id] = [accepted_entry(message)]
+        recipients = born(acceptance, self.new_id)
+        for recipient in recipients:
+            stored.insert(recipient, message.received_at)
+        for entry in acceptance.journal:
+            stored.note(entry)
+        stored.accepted += 1
+        return Accepted(message, recipients)
+
+    # --- what goes out --------------------------------------------------------------------------------------------
+
+    def _waiting(self) -> Iterable[Recipient]:
+        return (
+            one
+            for one in self._stored.recipients.values()
+            if one.state is State.QUEUED and not one.held and not one.owner
+        )
+
+    def _end_leases(self, now: float) -> None:
+        for one in list(self._stored.recipients.values()):
+            if one.owner and one.lease_until <= now:
+                self._put(one, owner=0, lease_until=0.0, token=one.token + 1)
+                self._stored.note(JournalEntry(one.message, now, Event.CLAIMED_AGAIN, one.id, LEASE_ENDED))
+
+    def _put(self, recipient: Recipient, **changes: Any) -> Recipient:
+        changed = self._stored.recipients[recipient.id] = replace(recipient, **changes)
+        if changed.state is not State.QUEUED:
+            self._stored.finished.add(changed.message)
+        return changed
+
+    def destinations_due(self, now: float, limit: int) -> Deferred[list[DestinationDue]]:
+        def look() -> list[DestinationDue]:
+            self._end_leases(now)
+            first: dict[str, float] = {}
+            for one in self._waiting():
+                first[one.destination] = min(one.next_attempt, first.get(one.destination, one.next_attempt))
+            order = sorted((at, name) for name, at in first.items())
+            return [DestinationDue(name, at) for at, name in order[:limit]]
+
+        return self._do(look)
+
+    def claim(
+        self, destination: str, limit: int, owner: int, now: float, lease_until: float
+    ) -> Deferred[list[Claimed]]:
+        def take() -> list[Claimed]:
+            self._end_leases(now)
+            due = [one for one in self._waiting() if one.destination == destination and one.next_attempt <= now]
+            chosen: dict[int, Recipient] = {}
+            for head in sorted(due, key=lambda one: (-one.priority, one.next_attempt, one.message, one.id)):
+                together = sorted(
+                    (one for one in due if one.message == head.message and one.id != head.id),
+                    key=lambda one: (-one.priority, one.id),
+                )
+                for one in (head, *together):
+                    if len(chosen) < limit:
+                        chosen.setdefault(one.id, one)
+            claimed = [
+                self._put(one, owner=owner, lease_until=lease_until, token=one.token + 1) for one in chosen.values()
+            ]
+            return [Claimed(self._stored.messages[one.message][0], one) for one in claimed]
+
+        return self._do(take)
+
+    def settle(self, settlements: Sequence[Settlement]) -> Deferred[list[Settled]]:
+        return self._do(lambda: [self._settle(one) for one in settlements])
+
+    def _settle(self, settlement: Settlement) -> Settled:
+        stored = self._stored
+        stale = tuple([change.recipient for change in settlement.changes if not self._current(change)])
+        if stale:
+            return Settled(stale=stale)
+        for change in settlement.changes:
+            one = stored.recipients[change.recipient]
+            self._put(
+                one,
+                state=change.state,
+                held=one.held and change.state is State.QUEUED,
+                last_code=change.code,
+                last_status=change.status,
+                last_text=change.text,
+                next_attempt=change.next_attempt,
+                attempts=change.attempts,
+                uncertain=change.uncertain,
+                delay_reported_at=max(one.delay_reported_at, change.delay_reported_at),
+                owner=0,
+                lease_until=0.0,
+                token=one.token + 1,
+            )
+        reports = tuple([self._insert(report) for report in settlement.reports])
+        for entry in settlement.journal:
+            stored.note(entry)
+        children = born_children(settlement, self.new_id)
+        for child in children:
+            stored.insert(child, settlement.journal[0].at if settlement.journal else child.next_attempt)
+        return Settled((), children, reports)
+
+    def _current(self, change: RecipientChange) -> bool:
+        one = self._stored.recipients.get(change.recipient)
+        return one is not None and one.token == change.token and one.state is State.QUEUED
+
+    def unclaim(self, recipients: Sequence[tuple[int, int]]) -> Deferred[None]:
+        def give_back() -> None:
+            for identifier, token in recipients:
+                one = self._stored.recipients.get(identifier)
+                if one is not None and one.token == token and one.state is State.QUEUED:
+                    self._put(one, owner=0, lease_until=0.0, token=token + 1)
+
+        return self._do(give_back)
+
+    def recover(self, owner: int, now: float, jitter: Callable[[int], float]) -> Deferred[int]:
+        def give_back() -> int:
+            lost = [one for one in self._stored.recipients.values() if one.owner and one.owner != owner]
+            for one in lost:
+                tries = one.attempts + 1
+                at = now + jitter(tries)
+                self._put(one, owner=0, lease_until=0.0, token=one.token + 1, attempts=tries, next_attempt=at)
+                data = {"attempts": tries, "next_attempt": at}
+                self._stored.note(JournalEntry(one.message, now, Event.CLAIMED_AGAIN, one.id, data))
+            return len(lost)
+
+        return self._do(give_back)
+
+    # --- what is asked --------------------------------------------------------------------------------------------
+
+    def content(self, message: int) -> Deferred[Content]:
+        def read() -> Content:
+            record, content = self._stored.messages[message]
+            body = self._stored.bodies[content.body.path] if isinstance(content.body, BodyFile) else content.body
+            digest = hashlib.sha256(b"%b\r\n%b" % (content.header, body)).digest()
+            if record.sha256 and digest != record.sha256:
+                self._quarantine(message)
+                raise SpoolFailed("the content is not what was accepted: its checksum differs")
+            return content
+
+        return self._do(read)
+
+    def damage(self, message: int) -> None:
+        """For tests: flip a bit of the stored content."""
+        record, content = self._stored.messages[message]
+        self._stored.messages[message] = (record, Content(content.header + b"\0", content.body))
+
+    def _quarantine(self, message: int) -> None:
+        waiting = [one for one in self._of(message) if one.state is State.QUEUED and not one.held]
+        for one in waiting:
+            self._put(one, held=True)
+        if waiting:
+            why = {"why": "the content is not what was accepted: its checksum differs"}
+            self._stored.note(JournalEntry(message, self._clock(), Event.QUARANTINED, 0, why))
+
+    def _of(self, message: int) -> tuple[Recipient, ...]:
+        return tuple([self._stored.recipients[one] for one in self._stored.of_message.get(message, ())])
+
+    def message(self, message: int) -> Deferred[tuple[Message, tuple[Recipient, ...]] | None]:
+        def read() -> tuple[Message, tuple[Recipient, ...]] | None:
+            if message not in self._stored.messages:
+                return None
+            return self._stored.messages[message][0], self._of(message)
+
+        return self._do(read)
+
+    def select(self, selection: Selection, limit: int, cursor: int = 0) -> Deferred[Page]:
+        return self._do(lambda: self._select(selection, limit, cursor))
+
+    def _select(self, selection: Selection, limit: int, cursor: int) -> Page:
+        rows: list[Claimed] = []
+        for number in sorted(self._stored.messages):
+            if number < cursor:
+                continue
+            message = self._stored.messages[number][0]
+            fitting = [Claimed(message, one) for one in self._of(number) if fits(selection, message, one)]
+            if fitting and len(rows) >= limit:
+                return Page(tuple(rows), number)
+            rows += fitting
+        return Page(tuple(rows), 0)
+
+    def alter(
+        self, selection: Selection, change: Change, now: float, by: str, limit: int = 500, cursor: int = 0
+    ) -> Deferred[Altered]:
+        def alter() -> Altered:
+            page = self._select(selection, limit, cursor)
+            changed = [row.recipient for row in page.rows if self._alter(row.recipient, change, now)]
+            for one in changed:
+                self._stored.note(JournalEntry(one.message, now, ALTERED[change], one.id, {"by": by}))
+            return Altered(len(changed), page.cursor, tuple([one.id for one in changed]))
+
+        return self._do(alter)
+
+    def _alter(self, one: Recipient, change: Change, now: float) -> bool:
+        if one.state is not State.QUEUED:
+            return False
+        if change is Change.REMOVE:
+            self._put(one, state=State.REMOVED, held=False, owner=0, lease_until=0.0, token=one.token + 1)
+        elif change is Change.RETRY and not one.owner:
+            self._put(one, next_attempt=now)
+        elif change in (Change.HOLD, Change.RELEASE) and one.held is (change is Change.RELEASE):
+            self._put(one, held=not one.held)
+        else:
+            return False
+        return True
+
+    def events(self, message: int) -> Deferred[list[JournalEntry]]:
+        return self._do(lambda: list(self._stored.journal.get(message, ())))
+
+    def status(self) -> Deferred[SpoolStatus]:
+        def count() -> SpoolStatus:
+            queued = [one for one in self._stored.recipients.values() if one.state is State.QUEUED]
+            oldest = min([self._stored.messages[one.message][0].received_at for one in queued], default=0.0)
+            held, claimed = sum(one.held for one in queued), sum(one.owner != 0 for one in queued)
+            messages, stored = len(self._stored.messages), self._stored
+            return SpoolStatus(
+                self.shard, messages, len(queued), held, claimed, oldest, 0, 0, 1 << 40, 1.0, stored.commits,
+                stored.accepted,
+            )  # fmt: skip
+
+        return self._do(count)
+
+    # --- what is over ---------------------------------------------------------------------------------------------
+
+    def move_finished(self, now: float, limit: int = 500) -> Deferred[int]:
+        def move() -> int:
+            stored = self._stored
+            over = [m for m in sorted(stored.finished) if all(one.state is not State.QUEUED for one in self._of(m))]
+            for number in over[:limit]:
+                message, content = stored.messages.pop(number)
+                stored.history[number] = Told(message, self._of(number), stored.journal.pop(number))
+                for recipient in stored.of_message.pop(number):
+                    del stored.recipients[recipient]
+                if isinstance(content.body, BodyFile):
+                    stored.bodies.pop(content.body.path, None)
+                    self._taken.discard(content.body.path)
+                stored.finished.discard(number)
+            return len(over[:limit])
+
+        return self._do(move)
+
+    def close(self) -> Deferred[None]:
+        if not self._closed and not self._crashed:
+            self._commit()
+            self._closed = True
+            if self._folder is not None:
+                self._folder.cleanup()
+        return succeed(None)
+
+
+class _MemoryBody:
+    """A BodyWriter."""
+
+    def __init__(self, name: str, bodies: dict[str, bytes], taken: set[str]) -> None:
+        self._name, self._bodies, self._taken = name, bodies, taken
+        self._blocks: list[bytes] = []
+        self._ended = False
+
+    def write(self, block: bytes) -> bool:
+        self._blocks.append(block)
+        return True
+
+    def finish(self) -> Deferred[BodyFile]:
+        if self._ended:
+            return fail(SpoolError("the body was ended before"))
+        self._ended = True
+        body = self._bodies[self._name] = b"".join(self._blocks)
+        return succeed(BodyFile(self._name, len(body)))
+
+    def abort(self) -> None:
+        self._ended = True
+        self._blocks.clear()
+        if self._name not in self._taken:
+            self._bodies.pop(self._name, None)
+
+
+def fits(selection: Selection, message: Message, one: Recipient) -> bool:
+    """What `queries.where` says in SQL."""
+    sender = message.reverse_path if one.reverse_path is None else one.reverse_path
+    return (
+        (not selection.messages or message.id in selection.messages)
+        and (not selection.recipients or one.id in selection.recipients)
+        and (not selection.states or one.state in selection.states)
+        and (selection.held is None or one.held is selection.held)
+        and (not selection.sender or _is(sender, selection.sender))
+        and (not selection.recipient or _is(one.address, selection.recipient))
+        and (not selection.destination or one.destination == selection.destination)
+        and (not selection.older_than or message.received_at < selection.older_than)
+        and (not selection.younger_than or message.received_at > selection.younger_than)
+    )
+
+
+def _is(address: Address, text: str) -> bool:
+    local, domain = split_address(text)
+    return address.domain == domain and (local is None or lower_ascii(address.local) == local)
