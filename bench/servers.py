@@ -57,6 +57,8 @@ class Ours:
         self.pid = 0
 
     def start(self) -> None:
+        if greeting(self.port):
+            raise SystemExit(f"something answers on port {self.port} already; conf/bench.toml wants it for txmta")
         shutil.rmtree(WORK / "spool", ignore_errors=True)
         WORK.mkdir(parents=True, exist_ok=True)
         (WORK / "mta.log").unlink(missing_ok=True)
@@ -121,6 +123,8 @@ class Sink:
     """smtp-sink, and its running counter."""
 
     def __init__(self) -> None:
+        if greeting(SINK_PORT):
+            raise SystemExit(f"something answers on port {SINK_PORT} already; the sink needs it")
         as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
         command = ["smtp-sink", "-c", *as_nobody, f"127.0.0.1:{SINK_PORT}", "4096"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)

@@ -74,7 +74,7 @@ def test_the_measured_configuration_differs_where_it_says_so() -> None:
     assert [(each.domains, each.via) for each in made.route] == [(["*"], "smtp:[127.0.0.1]:2600")]
     assert (made.queue.hold, held.queue.hold) == (False, True)
     assert made == held.model_copy(update={"queue": made.queue})
-    assert made.limits.model_fields_set == {"connections_per_client", "messages"}
+    assert made.limits.model_fields_set == {"connections", "connections_per_client", "messages"}
     assert made.metrics.endpoint
     assert made.log.path != "-"
 
