@@ -20,9 +20,9 @@ from mta.delivery.body import BodyStream, InThread
 from mta.delivery.maildir import BodyPath
 from mta.mail.address import Address
 from mta.mail.envelope import Content, Message, Recipient
-from mta.smtp.client import (
+from mta.smtp.client import ClientEngine
+from mta.smtp.client_events import (
     Cause,
-    ClientEngine,
     ClientEvent,
     Farewell,
     Finished,

@@ -35,7 +35,8 @@ from mta.delivery.rendition import AS_ACCEPTED
 from mta.dns.resolver import Resolver
 from mta.mail.envelope import Recipient
 from mta.mail.outcome import Deferred, Failed, Outcome
-from mta.smtp.client import Cause, ClientEngine, Finished, SessionOver
+from mta.smtp.client import ClientEngine
+from mta.smtp.client_events import Cause, Finished, SessionOver
 from mta.telemetry.metrics import counter, counters
 
 IDLE_SECONDS = 2.0

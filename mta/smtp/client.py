@@ -19,124 +19,32 @@ What the peer says in clear text behind its 220 to STARTTLS is an attack (CVE-20
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from mta.mail.address import Address
 from mta.mail.envelope import Message, Notify, Recipient
 from mta.mail.outcome import Deferred, Failed, Outcome, Relayed
+from mta.smtp.client_events import (
+    Cause,
+    ClientEvent,
+    Farewell,
+    FinalReplied,
+    Finished,
+    Lack,
+    Phase,
+    Ready,
+    RecipientReplied,
+    SendContent,
+    SessionOver,
+    StartTls,
+)
 from mta.smtp.replies import PeerReply, ReplyError, ReplyParser
 from mta.smtp.stuffing import DotStuffer
 from mta.smtp.verdict import refusal, refused_recipient, temporary_status
 from mta.smtp.xtext import encode_xtext
 
-
-class Phase(enum.Enum):
-    """What the session waits for."""
-
-    GREETING = "greeting"
-    HELLO = "EHLO"
-    STARTTLS = "STARTTLS"
-    HANDSHAKE = "TLS handshake"
-    READY = "a message"
-    MAIL = "MAIL"
-    RCPT = "RCPT"
-    DATA = "DATA"
-    CONTENT = "content"
-    DOT = "end of data"
-    RESET = "RSET"
-    QUIT = "QUIT"
-    CLOSED = "nothing"
-
-
-class Cause(enum.Enum):
-    """Why a session ended before its time."""
-
-    REFUSED = "refused"  # greeting or EHLO
-    TLS_FAILED = "TLS failed"  # the handshake: a new connection in clear text may do
-    TLS_INJECTION = "clear text behind STARTTLS"
-    MALFORMED = "malformed reply"
-    OUT_OF_TURN = "spoke out of turn"
-    WRONG_CODE = "a reply that makes no sense here"
-    CLOSING = "421"
-    LOST = "connection lost"
-    TIMEOUT = "timed out"
-    OURS = "our fault"
-
-
-class Lack(enum.Enum):
-    """What the peer does not offer, though the message needs it: another host may. The status is for when none does."""
-
-    EIGHT_BIT = "8BITMIME"  # RFC 6152
-    UTF8 = "SMTPUTF8"  # RFC 6531
-    REQUIRETLS = "REQUIRETLS"  # RFC 8689
-
-
 _LACK_STATUS = {Lack.EIGHT_BIT: "5.6.3", Lack.UTF8: "5.6.7", Lack.REQUIRETLS: "5.7.30"}
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """`send` may be called."""
-
-
-@dataclass(frozen=True, slots=True)
-class StartTls:
-    """Begin the handshake on the transport, then call `tls_started`."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecipientReplied:
-    """The reply to one RCPT; `index` counts the recipients of `send`."""
-
-    index: int
-    reply: PeerReply
-
-
-@dataclass(frozen=True, slots=True)
-class SendContent:
-    """Give the content now: `content` as often as needed, then `end_content`."""
-
-
-@dataclass(frozen=True, slots=True)
-class FinalReplied:
-    """A reply to the end of data: for all accepted recipients (SMTP), or for the one at `index` (LMTP, RFC 2033)."""
-
-    index: int | None
-    reply: PeerReply
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The transaction is over: one outcome for each recipient, in the order given.
-
-    `reply` is the last that was heard (or what went wrong), `phase` where. `lack`: nothing was sent, because the peer does not
-    offer it.
-    """
-
-    outcomes: tuple[Outcome, ...]
-    reply: str
-    phase: Phase
-    lack: Lack | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOver:
-    """The session ended: drop the connection. `outcome` is what that means for whoever waits for this host."""
-
-    cause: Cause
-    phase: Phase
-    outcome: Deferred
-
-
-@dataclass(frozen=True, slots=True)
-class Farewell:
-    """The peer said goodbye to our QUIT: close."""
-
-
-ClientEvent = Ready | StartTls | RecipientReplied | SendContent | FinalReplied | Finished | SessionOver | Farewell
 _READY, _START_TLS, _SEND_CONTENT, _FAREWELL = Ready(), StartTls(), SendContent(), Farewell()
 _NOTIFY_WORDS = ((Notify.SUCCESS, "SUCCESS"), (Notify.FAILURE, "FAILURE"), (Notify.DELAY, "DELAY"))
 

@@ -12,7 +12,6 @@ anywhere give the same events. It knows no clock, no policy and no password.
 from __future__ import annotations
 
 import base64
-from collections import deque
 from collections.abc import Callable
 
 from mta.mail import reply
@@ -31,44 +30,34 @@ from mta.smtp.commands import (
 from mta.smtp.content import ChunkReader, ContentFacts, DotReader
 from mta.smtp.events import NEED_DATA, WAITING, Event, Pause
 from mta.smtp.extensions import ServerProfile, offered_extensions
-from mta.smtp.lines import OVERLONG, InputBuffer, Oddity
+from mta.smtp.lines import OVERLONG, Oddity
 from mta.smtp.states import Mode, State
+from mta.smtp.turns import Turns
 
 INPUT_BOUND_OCTETS = 64 * 1024  # the adapter pauses reading only beyond it (law 8)
-_NO_TICKET = 0
 _SHOWN = 200  # octets of a refused command that the log is shown
 _MAY_BE_FOLLOWED = frozenset({b"QUIT", b"BDAT"})  # BDAT by its own octets
 _TLS_RECORD = b"\x16\x03"  # RFC 8446 section 5.1: a handshake record
 
 
-class ServerEngine:
+class ServerEngine(Turns):
     """One session. `mechanisms` are the SASL mechanisms offered now; the adapter sets them when the TLS state changes."""
 
     __slots__ = (
-        "_chunks", "_dots", "_esmtp", "_events", "_facts", "_input", "_junk", "_last", "_messages", "_mode", "_out",
-        "_overshoot", "_recipients", "_secrets", "_settle", "_state", "_strikes", "_swallow", "_ticket", "_tickets", "_utf8",
-        "_window", "authenticated", "errors", "hello", "mechanisms", "normalize", "over_tls", "profile",
+        "_chunks", "_dots", "_esmtp", "_facts", "_junk", "_last", "_messages", "_overshoot", "_recipients", "_secrets", "_state",
+        "_swallow", "_utf8", "_window", "authenticated", "hello", "mechanisms", "normalize", "over_tls",
     )  # fmt: skip
 
     def __init__(self, profile: ServerProfile, *, over_tls: bool = False, normalize: bool | None = None) -> None:
-        self.profile = profile
+        super().__init__(profile)
         self.normalize = profile.normalize if normalize is None else normalize
         self.over_tls = over_tls
         self.mechanisms: tuple[str, ...] = ()
         self.authenticated = False
         self.hello = ""
-        self.errors = 0  # of the whole session, for the log
-        self._strikes = 0  # errors since the last accepted message: what is punished
         self._secrets = False  # AUTH was tried: a line that is no command may be a password
         self._esmtp = False
         self._state = State.START
-        self._mode = Mode.LINE
-        self._input = InputBuffer()
-        self._out: list[bytes] = []
-        self._events: deque[Event] = deque()
-        self._ticket = _NO_TICKET  # the one that is open
-        self._tickets = 0
-        self._settle: Callable[[Reply], None] | None = None  # what the open ticket's answer does
         self._utf8 = False
         self._recipients = 0
         self._overshoot = 0  # recipients beyond the limit
@@ -83,14 +72,6 @@ class ServerEngine:
 
     # --- the adapter's side ---------------------------------------------------------------------------------------
 
-    def greet(self, answer: Reply) -> None:
-        """The 220, or a 421/554 that closes."""
-        self._out.append(answer.wire)
-        if not answer.positive:
-            self._close("refused at connect")
-        elif self._input.octets:
-            self._refuse_and_close(reply.PIPELINED_TOO_EARLY, "talked before the greeting")
-
     def receive(self, octets: bytes) -> None:
         if self._mode is not Mode.CLOSED:
             self._input.receive(octets)
@@ -99,23 +80,6 @@ class ServerEngine:
     def buffered(self) -> int:
         """Octets received and not yet looked at; past INPUT_BOUND_OCTETS stop reading."""
         return self._input.octets
-
-    @property
-    def has_replies(self) -> bool:
-        """Is there something to send? Some commands are answered without an event."""
-        return bool(self._out)
-
-    def data_to_send(self) -> bytes:
-        out = self._out
-        if not out:
-            return b""
-        octets = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        return octets
-
-    @property
-    def mode(self) -> Mode:
-        return self._mode
 
     @property
     def in_transaction(self) -> bool:
@@ -167,68 +131,6 @@ class ServerEngine:
         self._input.clear()
         self._end_transaction()
         self._state, self._mode = State.START, Mode.LINE
-
-    def close(self, answer: Reply, reason: str) -> None:
-        """End the session from outside: a time-out, the shutdown. Whatever ticket is open is void."""
-        if self._mode is Mode.CLOSED:
-            return
-        self._ticket, self._settle = _NO_TICKET, None
-        # What was not handed out is void too: a message must not be stored behind a 421. The end of a transaction is told.
-        self._events = deque(each for each in self._events if isinstance(each, events.TransactionEnded))
-        if self._mode is not Mode.HANDSHAKE:
-            self._out.append(answer.wire)
-        self._close(reason)
-
-    # --- tickets and replies --------------------------------------------------------------------------------------
-
-    def _open(self, settle: Callable[[Reply], None]) -> int:
-        self._tickets += 1
-        self._ticket = self._tickets
-        self._settle = settle
-        return self._ticket
-
-    def _spend(self, ticket: int) -> Callable[[Reply], None]:
-        settle = self._settle
-        if ticket != self._ticket or settle is None:
-            raise ValueError(f"ticket {ticket} is not open")
-        self._ticket, self._settle = _NO_TICKET, None
-        return settle
-
-    def _say(self, answer: Reply) -> None:
-        """Every reply but content's LMTP ones goes out here: errors are counted, punished, and end the session."""
-        if answer.code < 400:
-            self._out.append(answer.wire)
-            return
-        self.errors += 1
-        self._strikes += 1
-        if answer.code == 421:
-            self._out.append(answer.wire)
-            self._close("refused with 421")
-        elif self._strikes >= self.profile.hard_errors:
-            self._out.append(answer.wire)
-            self._refuse_and_close(reply.TOO_MANY_ERRORS, "too many errors")
-        elif self._strikes > self.profile.soft_errors:
-            self._events.append(events.Penalty(self._open(self._after_penalty), answer))
-        else:
-            self._out.append(answer.wire)
-
-    def _after_penalty(self, answer: Reply) -> None:
-        self._out.append(answer.wire)
-
-    def _refuse(self, answer: Reply, line: bytes) -> None:
-        """A refusal that is the engine's own."""
-        self._events.append(events.Refused(answer, line))
-        self._say(answer)
-
-    def _refuse_and_close(self, answer: Reply, reason: str) -> None:
-        self._out.append(answer.wire)
-        self._close(reason)
-
-    def _close(self, reason: str) -> None:
-        self._end_transaction()
-        self._mode = Mode.CLOSED
-        self._input.clear()
-        self._events.append(events.Close(reason))
 
     def _end_transaction(self) -> None:
         """The one reset (law 10), called on every exit from a transaction."""

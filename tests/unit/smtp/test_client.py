@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from mta.mail.address import parse_address
 from mta.mail.envelope import Message, Notify, Recipient
 from mta.mail.outcome import Deferred, Failed, Outcome, Relayed
-from mta.smtp.client import (
+from mta.smtp.client import ClientEngine
+from mta.smtp.client_events import (
     Cause,
-    ClientEngine,
     ClientEvent,
     Farewell,
     FinalReplied,

@@ -1,0 +1,112 @@
+"""What the client engine tells its adapter, and the words for where a session stands and why it ended."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from mta.mail.outcome import Deferred, Outcome
+from mta.smtp.replies import PeerReply
+
+
+class Phase(enum.Enum):
+    """What the session waits for."""
+
+    GREETING = "greeting"
+    HELLO = "EHLO"
+    STARTTLS = "STARTTLS"
+    HANDSHAKE = "TLS handshake"
+    READY = "a message"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    CONTENT = "content"
+    DOT = "end of data"
+    RESET = "RSET"
+    QUIT = "QUIT"
+    CLOSED = "nothing"
+
+
+class Cause(enum.Enum):
+    """Why a session ended before its time."""
+
+    REFUSED = "refused"  # greeting or EHLO
+    TLS_FAILED = "TLS failed"  # the handshake: a new connection in clear text may do
+    TLS_INJECTION = "clear text behind STARTTLS"
+    MALFORMED = "malformed reply"
+    OUT_OF_TURN = "spoke out of turn"
+    WRONG_CODE = "a reply that makes no sense here"
+    CLOSING = "421"
+    LOST = "connection lost"
+    TIMEOUT = "timed out"
+    OURS = "our fault"
+
+
+class Lack(enum.Enum):
+    """What the peer does not offer, though the message needs it: another host may. The status is for when none does."""
+
+    EIGHT_BIT = "8BITMIME"  # RFC 6152
+    UTF8 = "SMTPUTF8"  # RFC 6531
+    REQUIRETLS = "REQUIRETLS"  # RFC 8689
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """`send` may be called."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """Begin the handshake on the transport, then call `tls_started`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientReplied:
+    """The reply to one RCPT; `index` counts the recipients of `send`."""
+
+    index: int
+    reply: PeerReply
+
+
+@dataclass(frozen=True, slots=True)
+class SendContent:
+    """Give the content now: `content` as often as needed, then `end_content`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinalReplied:
+    """A reply to the end of data: for all accepted recipients (SMTP), or for the one at `index` (LMTP, RFC 2033)."""
+
+    index: int | None
+    reply: PeerReply
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The transaction is over: one outcome for each recipient, in the order given.
+
+    `reply` is the last that was heard (or what went wrong), `phase` where. `lack`: nothing was sent, because the peer does not
+    offer it.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    reply: str
+    phase: Phase
+    lack: Lack | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOver:
+    """The session ended: drop the connection. `outcome` is what that means for whoever waits for this host."""
+
+    cause: Cause
+    phase: Phase
+    outcome: Deferred
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """The peer said goodbye to our QUIT: close."""
+
+
+ClientEvent = Ready | StartTls | RecipientReplied | SendContent | FinalReplied | Finished | SessionOver | Farewell
