@@ -139,4 +139,4 @@ class Turns:
         self._events.append(events.Close(reason))
 
     def _end_transaction(self) -> None:
-        raise NotImplementedError
+        """The one reset (law 10); the engine says what belongs to a transaction."""
