@@ -31,7 +31,9 @@ from mta.spool.works import Accept, Work
 from mta.telemetry.metrics import SECONDS, counters, histograms
 
 SETTLEMENT_WAIT_SECONDS = 0.005
-COMPANY_WAIT_SECONDS = 0.0015  # measured with 20 sessions: 3 works a commit without it, 6 to 7 with it; 3 ms gain no more
+COMPANY_WAIT_SECONDS = (
+    0.0015  # measured with 20 sessions: 3 works a commit without it, 6 to 7 with it; 3 ms gain no more
+)
 COMPANY_ENOUGH_WORKS = 16
 BATCH_LIMIT_WORKS = 256
 CHECKPOINT_PAGES = 1000  # when nobody waits for a commit: some 5 ms
