@@ -236,10 +236,10 @@ class ESMTP(Protocol):
                 self.session.reset()
 
     def _answer(self, ticket: int, answer: Reply | Deferred[Reply]) -> None:
-        if isinstance(answer, Deferred):
-            answer.addCallbacks(self._answer_later, self._fail_later, (ticket,), {}, (ticket,))
-        else:
+        if isinstance(answer, Reply):  # asked so, because to ask for a Deferred goes through an abstract class
             self.engine.answer(ticket, answer)
+        else:
+            answer.addCallbacks(self._answer_later, self._fail_later, (ticket,), {}, (ticket,))
 
     def _answer_later(self, answer: Reply, ticket: int) -> None:
         if self.engine.mode is Mode.CLOSED:

@@ -212,10 +212,10 @@ class Session:
             finished = intake.finish()
         except HeaderRefused as refused:
             return self._refuse(refused.reply, "header", sender=self._reverse_path)
-        if isinstance(finished, Deferred):
-            stored = finished.addCallback(lambda pair: self._store(event, *pair))
-        else:
+        if isinstance(finished, tuple):
             stored = self._store(event, *finished)
+        else:
+            stored = finished.addCallback(lambda pair: self._store(event, *pair))
         self._accepting = True  # not before: what raises above has no outcome that would end it
         return stored.addBoth(self._stored)
 
