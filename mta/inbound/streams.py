@@ -24,6 +24,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 READ_OCTETS = 65536
+# What the kernel takes for a client that does not read. By itself it lets this grow to 4 MB a connection, which 2,000 of them would make
+# 8 GB of; all replies of the longest pipelined transaction are some 30 KB.
+SEND_BUFFER_OCTETS = 65536
 PRODUCER_BOUND_OCTETS = 65536  # unsent replies beyond which the producer is paused
 EVENTS_A_TURN = 128  # law 13
 ACCEPTS_A_TURN = 20
@@ -57,6 +60,9 @@ class ClearStreams:
         if isinstance(port, tcp.Port):
             some: Any = port
             some.transport = self._accepted
+            some.socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_OCTETS
+            )  # its connections inherit it
 
     def _accepted(
         self, skt: socket.socket, protocol: Any, peer: Any, port: Any, number: int, reactor: Any
