@@ -61,6 +61,8 @@ def checked_content(connection: apsw.Connection, directory: Path, message: int) 
     content, expected = queries.content(connection, message)
     if not expected:
         return content
+    if not isinstance(content.header, bytes) or not isinstance(content.body, bytes | BodyFile):
+        raise Damaged("the content is not what was accepted: it is of another type")
     digest = hashlib.sha256(content.header + b"\r\n")
     if isinstance(content.body, BodyFile):
         _digest_file(digest, directory / content.body.path)

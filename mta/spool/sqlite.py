@@ -273,7 +273,7 @@ def open_spool(
     try:
         check_marker(paths, create=create)
         try:
-            high_water = _make_ready(paths, vfs)
+            high_water = _make_ready(paths, clock, vfs)
             History(paths.history).mend()
             return SqliteSpool(paths, lock, reactor, clock, high_water, vfs)
         except (apsw.CorruptError, apsw.NotADBError) as error:
@@ -288,7 +288,7 @@ def open_spool(
         raise
 
 
-def _make_ready(paths: ShardPaths, vfs: str | None) -> int:
+def _make_ready(paths: ShardPaths, clock: Callable[[], float], vfs: str | None) -> int:
     """Schema, marker, orphans. Gives the mark below which every ID was made before."""
     connection = open_writer(paths.database, vfs)
     try:
@@ -316,8 +316,9 @@ def _make_ready(paths: ShardPaths, vfs: str | None) -> int:
         remove_orphans(paths.directory, bodies)
         for table in ("message", "recipient"):
             high_water = max(high_water, connection.execute(f"SELECT max(id) FROM {table}").get or 0)
+        reserved = IdentifierSource(paths.shard, clock, high_water).next() + HIGH_WATER_BLOCK
         with connection:
-            connection.execute("UPDATE meta SET high_water = ?", (high_water + HIGH_WATER_BLOCK,))
+            connection.execute("UPDATE meta SET high_water = ?", (reserved,))
         return int(high_water)
     finally:
         connection.close(True)
