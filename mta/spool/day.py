@@ -44,7 +44,7 @@ class Told(NamedTuple):
 PEER_IDS_MAX = 4  # terms from one reply: a peer must not fill our index
 # A next hop's queue ID: letters and digits mixed, parted by dots and the like ("queued as 4F2XYZ1abc", "id=1qTxyz-000Abc-1D").
 _PEER_ID = re.compile(r"(?<![A-Za-z0-9@.])[A-Za-z0-9][A-Za-z0-9_.-]{5,63}(?![A-Za-z0-9@])")
-_STATUS = re.compile(r"[\d.]+")
+_DOTTED_NUMBER = re.compile(r"\d+(?:\.\d+)+")  # an enhanced status, an address
 
 
 def day_name(at: float) -> str:
@@ -74,7 +74,7 @@ def peer_ids(reply: str) -> list[str]:
     return [
         word.lower()
         for word in _PEER_ID.findall(reply)
-        if any(c.isdigit() for c in word) and not _STATUS.fullmatch(word)
+        if any(c.isdigit() for c in word) and not _DOTTED_NUMBER.fullmatch(word)
     ][:PEER_IDS_MAX]
 
 
