@@ -6,6 +6,7 @@ with Daemon(tmp_path, users={"demo@dev.test": "demo-password"}) as daemon:
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -98,11 +99,14 @@ class Daemon:
             self.mta("user", "add", name, "--stdin", stdin=password + "\n")
 
     def start(self, *, wait: bool = True) -> Daemon:
+        if self.process is not None and self.process.poll() is None:
+            raise RuntimeError("this daemon runs already; `with` starts it, so don't start it before")
         self.prepare()
         command = [*self.prefix, sys.executable, "-m", "twisted.scripts.twistd"]
         twistd = Path(sys.executable).with_name("twistd")
         if twistd.exists():
             command = [*self.prefix, str(twistd)]
+        atexit.register(self.kill)  # a test that fails between start and stop leaves nothing running
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "-n", "--pidfile=", "mta", "--config", str(self.config)],
@@ -123,8 +127,9 @@ class Daemon:
 
     def _greets(self) -> bool:
         assert self.process is not None
-        if self.process.poll() is not None:
-            raise RuntimeError(f"the daemon ended with {self.process.returncode}:\n{self.output.read_text()[-4000:]}")
+        code = self.process.poll()
+        if code is not None:
+            raise RuntimeError(f"the daemon ended with {code}:\n{self.output.read_text()[-4000:]}")
         return greeting(self.mx).startswith(b"220")
 
     @property
@@ -134,11 +139,13 @@ class Daemon:
 
     def kill(self) -> None:
         """SIGKILL, to all of its processes."""
+        atexit.unregister(self.kill)
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
 
     def stop(self) -> int:
+        atexit.unregister(self.kill)
         return stop(self.process) if self.process is not None else 0
 
     def __enter__(self) -> Daemon:

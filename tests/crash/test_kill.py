@@ -56,7 +56,7 @@ def test_twenty_kills_under_load_lose_nothing(tmp_path: Path, capsys: pytest.Cap
         threading.Event().wait(moments.uniform(0.0, 0.6))
         daemon.kill()
         ledger.merge(load.stop())
-    with daemon.start():
+    with daemon:
         _drain(daemon)
     verdict = judge(ledger, daemon.mailbox("bob"))
     _show(capsys, f"{ROUNDS} kills", verdict)
@@ -77,7 +77,7 @@ def test_only_a_reply_before_the_commit_loses_mail(
     slow.kill()
     ledger = load.stop()
     slow.prefix = []
-    with slow.start():
+    with slow:
         _drain(slow)
     verdict = judge(ledger, slow.mailbox("bob"))
     _show(capsys, "250 before the commit" if loses else "250 after the commit", verdict)
