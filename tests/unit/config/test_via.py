@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,9 +43,6 @@ PIECES += ["5.1.1", "4.0", "6.1.1", "No", "\t"]
 
 @given(st.lists(st.sampled_from(PIECES), max_size=6).map("".join))
 def test_anything_is_a_way_out_or_is_told_to_be_none(text: str) -> None:
-    try:
+    with contextlib.suppress(ViaError):
         via = parse_via(text)
-    except ViaError as error:
-        assert str(error)
-    else:
         assert via.target.startswith(via.way.value) or not via.target
