@@ -23,9 +23,10 @@ _BLANK_LINES = re.compile(
 _REST_OF_LINE = re.compile(r"[^\n]*\n?")
 _SCALAR = re.compile(r"[^,\]}#\n]*")  # number, boolean, date: a date may hold a blank
 _STRINGS = (  # the long forms first; up to two quotes may stand right before the closing three
-    re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*+"{3,5}', re.DOTALL),
-    re.compile(r"'''(?:[^']|'(?!''))*+'{3,5}", re.DOTALL),
-    re.compile(r'"(?:[^"\\\n]|\\.)*+"'),
+    # Loops unrolled by hand: possessive repeats of a group are broken in Python 3.11 before 3.11.4.
+    re.compile(r'"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"{3,5}', re.DOTALL),
+    re.compile(r"'''[^']*(?:'(?!'')[^']*)*'{3,5}", re.DOTALL),
+    re.compile(r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"'),
     re.compile(r"'[^'\n]*'"),
 )
 
