@@ -145,7 +145,7 @@ class Session:
         if decision.reply is not None:
             return self._refuse(decision.reply, decision.rule, sender=event.reverse_path)
         spool = self.reception.next_spool()
-        if not spool.has_room(event.parameters.size):
+        if not spool.has_room(event.parameters.size or self.listener.profile.size_limit):
             return self._refuse(reply.SPOOL_FULL, "spool full", sender=event.reverse_path)
         self._spool = spool
         self._reverse_path = event.reverse_path
@@ -177,7 +177,7 @@ class Session:
         spool = self._spool
         if spool is None:
             return reply.OUR_FAULT
-        if not spool.has_room(self._parameters.size):
+        if not spool.has_room(self._parameters.size or self.listener.profile.size_limit):
             return self._refuse(reply.SPOOL_FULL, "spool full", sender=self._reverse_path)
         self._queue_id = spool.new_id()
         self._text_id = format_id(self._queue_id)
