@@ -61,10 +61,10 @@ def test_a_full_disk_loses_nothing_and_is_recovered_from(daemon: Daemon) -> None
 
     load = Load(daemon.mx, "bob@dev.test", octets=lambda number: MESSAGE_OCTETS).start()
     wait_for("a refusal", lambda: load.ledger.marks("refused"), 60)
-    refused = _offer(daemon, "late-0000001-x")
+    # At the border a checkpoint can make room for one more: the load goes on until the refusal is for good.
+    wait_for("a refusal of another client", lambda: _offer(daemon, "late-0000001-x").startswith(b"452 4.3.1 "), 20)
     ledger = load.stop()
 
-    assert refused.startswith(b"452 4.3.1 "), refused
     assert all(ledger.sent[mark].reply.startswith("452 4.3.1 ") for mark in ledger.marks("refused"))
     assert _free_octets(daemon) > 0, "refused only when the disk was full"
     assert len(ledger.acknowledged) > 20
