@@ -325,3 +325,24 @@ def test_an_entry_that_is_no_json_is_told_as_text(sqlite: SqliteHouse) -> None:
     entry = JournalEntry(number, START, Event.REROUTED, 0, {"path": Path("/x")})
     sqlite.wait(sqlite.spool.accept((letter(number, journal=(entry,)),)))
     assert sqlite.wait(sqlite.spool.events(number))[-1].data == {"path": "/x"}
+
+
+def test_a_wait_that_brings_nobody_is_not_made_each_time(sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    naps: list[float] = []
+    monkeypatch.setattr(writing, "time", SlowClock(naps))
+    for _ in range(60):
+        go = stand_before_the_writer(sqlite)
+        pair = [sqlite.spool.accept((letter(sqlite.spool.new_id()),)) for _ in range(2)]
+        go.set()
+        sqlite.wait(gatherResults(pair))
+    assert 1 <= len(naps) < 30
+
+
+class SlowClock:
+    """The module time, its naps counted and not taken."""
+
+    monotonic = staticmethod(time.monotonic)
+    perf_counter = staticmethod(time.perf_counter)
+
+    def __init__(self, naps: list[float]) -> None:
+        self.sleep = naps.append
