@@ -96,6 +96,8 @@ class Day:
         else:
             self.connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
             self.connection.set_busy_timeout(BUSY_MS)
+        # A reader may come between the making of a day's file and of its tables.
+        self._is_made = bool(self.connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'term'").get)
 
     def add(self, told: Sequence[tuple[Message, Sequence[Recipient], Sequence[Row]]]) -> None:
         """Messages with their recipients and journal rows, in one transaction, durable when it returns."""
@@ -117,6 +119,8 @@ class Day:
             insert_rows(cursor, "term", ("term", "message"), found, again)
 
     def message(self, identifier: int) -> Told | None:
+        if not self._is_made:
+            return None
         row = self.connection.execute(f"SELECT {MESSAGE_LIST} FROM message WHERE id = ?", (identifier,)).fetchone()
         if row is None:
             return None
@@ -136,6 +140,8 @@ class Day:
 
     def find(self, term: str, limit: int) -> list[int]:
         """Newest first."""
+        if not self._is_made:
+            return []
         found = self.connection.execute(
             "SELECT message FROM term WHERE term = ? ORDER BY message DESC LIMIT ?", (fold(term), limit)
         )

@@ -152,6 +152,14 @@ def test_another_process_reads_it_while_the_daemon_runs(sqlite: SqliteHouse) -> 
     assert done.stdout == f"[{number}]\n"
 
 
+def test_a_day_that_is_being_made_is_empty(tmp_path: Path) -> None:
+    """The file is there before its tables: who asks just then gets an answer, not an error."""
+    apsw.Connection(str(tmp_path / "2026-01-01.db")).close()
+    history = History(tmp_path)
+    assert found(history, "someone@example.org") == []
+    assert history.message(1) is None
+
+
 def test_a_day_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "2027-01-15.db").write_bytes(b"no database" * 1000)
     with pytest.raises(SpoolError, match="history of 2027-01-15"):
