@@ -10,8 +10,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
+
+from mta.spool.contract import SpoolError
 
 Result = TypeVar("Result")
 _TOLD_TOGETHER = 50  # results that may wait for one another before the reactor is woken
@@ -54,23 +56,29 @@ class Lane:
 
     def __init__(self, name: str, reactor: Reactor) -> None:
         self._reactor = reactor
+        self._stopped = False
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> Deferred[Result]:
+        if self._stopped:
+            return fail(SpoolError("the spool is closed"))
         job = Job(function, arguments)
         self._queue.put(job)
         return job.deferred
 
     def send(self, function: Callable[..., object], *arguments: Any) -> None:
         """The same, with nobody waiting. Faults are swallowed: `function` keeps its own."""
+        if self._stopped:
+            return
         job = Job(function, arguments)
         job.deferred.addErrback(lambda _: None)
         self._queue.put(job)
 
     def stop(self) -> None:
-        """End the thread behind what was submitted before. What is submitted later never fires."""
+        """End the thread behind what was submitted before. What is submitted later fails with SpoolError."""
+        self._stopped = True
         self._queue.put(None)
 
     def join(self) -> None:

@@ -32,17 +32,22 @@ _RECIPIENTS = f"SELECT {RECIPIENT_LIST} FROM recipient WHERE message = ? ORDER B
 _CONTENT = f"SELECT {', '.join(CONTENT_COLUMNS)}, sha256 FROM message WHERE id = ?"
 _EVENTS = f"SELECT {', '.join(JOURNAL_COLUMNS)} FROM journal WHERE message = ? ORDER BY seq"
 
-# Each step finds the head of the next (destination, priority) by one seek: the cost is in their number, never in the length of
-# a queue. A scan by time loaded 20,000 rows of one dead destination to find the others.
+# Each step finds the head of the next (destination, priority) by one or two seeks: the cost is in their number, never in the
+# length of a queue. A scan by time loaded 20,000 rows of one dead destination to find the others. (A comparison of the row value
+# `(destination, priority) > (?, ?)` would seek by the destination alone, and walk through its queue.)
 _DESTINATIONS = """
 WITH RECURSIVE head(id) AS (
     SELECT (SELECT id FROM recipient INDEXED BY recipient_waiting WHERE state = 0 AND held = 0 AND owner = 0
             ORDER BY destination, priority, next_attempt LIMIT 1)
     UNION ALL
-    SELECT (SELECT later.id FROM recipient AS later INDEXED BY recipient_waiting
-            WHERE later.state = 0 AND later.held = 0 AND later.owner = 0
-              AND (later.destination, later.priority) > (last.destination, last.priority)
-            ORDER BY later.destination, later.priority, later.next_attempt LIMIT 1)
+    SELECT coalesce(
+        (SELECT same.id FROM recipient AS same INDEXED BY recipient_waiting
+         WHERE same.state = 0 AND same.held = 0 AND same.owner = 0
+           AND same.destination = last.destination AND same.priority > last.priority
+         ORDER BY same.priority, same.next_attempt LIMIT 1),
+        (SELECT other.id FROM recipient AS other INDEXED BY recipient_waiting
+         WHERE other.state = 0 AND other.held = 0 AND other.owner = 0 AND other.destination > last.destination
+         ORDER BY other.destination, other.priority, other.next_attempt LIMIT 1))
     FROM head JOIN recipient AS last ON last.id = head.id)
 SELECT destination, min(next_attempt) FROM head JOIN recipient USING (id) GROUP BY destination ORDER BY 2, 1 LIMIT ?"""
 

@@ -1,8 +1,8 @@
 """A shard of the spool in SQLite: the contract's face, over the writer, a reader, a keeper, and the bodies' threads.
 
     reactor ── accept, settle, claim, verbs ──→ writer   group commit (writer.py)
-            ── listings, content ─────────────→ reader   reads beside it (reading.py)
-            ── move_finished ─────────────────→ keeper   copies to the history (mover.py)
+            ── due destinations, content ─────→ reader   reads beside it (reading.py)
+            ── listings, move_finished ───────→ keeper   long reads, copies to the history (mover.py)
             ── large bodies ──────────────────→ bodies   files (body.py)
 
 All methods are called in the reactor thread, and their Deferreds fire there.
@@ -167,7 +167,8 @@ class SqliteSpool:
         return self._read(queries.message, message)
 
     def select(self, selection: Selection, limit: int, cursor: int = 0) -> Deferred[Page]:
-        return self._read(queries.select, selection, limit, cursor)
+        # Not in the reader's thread: a search through a long queue must not stand before what the scheduler asks.
+        return self._keeper.submit(self._keeping.ask, queries.select, selection, limit, cursor)
 
     def events(self, message: int) -> Deferred[list[JournalEntry]]:
         return self._read(queries.events, message)

@@ -213,8 +213,15 @@ class Writer:
             self._transact(batch)
         except FAULTS as error:
             self._broken(batch, error)
+        except apsw.BusyError:  # another program's transaction; to try each alone would wait as long for each
+            self._count("busy")
+            refuse(batch, SpoolError("another program has locked the spool database"))
         except Exception as error:  # noqa: BLE001 - no space, or a value that can't be stored: whose is it?
-            self._roll_back()
+            try:
+                self._roll_back()
+            except apsw.Error as worse:
+                self._broken(batch, worse)
+                return
             if len(batch) == 1:
                 refuse(batch, _in_plain_words(error))
                 self._count("full" if isinstance(error, apsw.FullError) else "refused")

@@ -188,6 +188,15 @@ def test_memory_stays_bounded_while_a_large_body_streams(sqlite: SqliteHouse) ->
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 * 1024  # KiB
 
 
+def test_a_body_that_ends_after_the_spool_is_refused(sqlite: SqliteHouse) -> None:
+    writer = sqlite.spool.body_writer(sqlite.spool.new_id(), lambda: None)
+    writer.write(BLOCK)
+    sqlite.wait(sqlite.spool.close())
+    with pytest.raises(SpoolError):
+        sqlite.wait(writer.finish())
+    writer.abort()
+
+
 def test_a_body_path_lies_in_the_shard(sqlite: SqliteHouse) -> None:
     number, body = stream(sqlite)
     assert sqlite.spool.body_path(body) == Path(sqlite.root, "0", "body", format_id(number))

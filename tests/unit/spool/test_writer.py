@@ -105,6 +105,26 @@ def test_without_space_acceptances_fail_and_settlements_that_fit_go_on(sqlite: S
     sqlite.wait(sqlite.spool.accept((letter(sqlite.spool.new_id(), body=bytes(100_000)),)))
 
 
+def test_another_programs_lock_refuses_the_batch_and_not_one_after_the_other(sqlite: SqliteHouse) -> None:
+    sqlite.sqlite._writer._connection.set_busy_timeout(200)
+    go = stand_before_the_writer(sqlite)
+    started = time.monotonic()
+    waiting = [sqlite.spool.accept((letter(sqlite.spool.new_id()),)) for _ in range(30)]
+    for each in waiting:
+        with pytest.raises(SpoolError, match="another program"):
+            sqlite.wait(each)
+    assert time.monotonic() - started < 3
+    go.set()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            sqlite.wait(sqlite.spool.accept((letter(sqlite.spool.new_id()),)))
+            break
+        except SpoolError:
+            continue
+    assert sqlite.wait(sqlite.spool.status()).messages == 1
+
+
 class Faulty(apsw.VFS):
     """A disk whose syncs of the log can fail."""
 
