@@ -175,7 +175,7 @@ class ClearStream:
         with contextlib.suppress(OSError):  # the peer was quicker
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        protocol, self.protocol = self.protocol, None
+        protocol, self.protocol, self._producer = self.protocol, None, None
         protocol.connectionLost(reason)
 
     # --- what the protocol calls ----------------------------------------------------------------------------------
