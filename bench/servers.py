@@ -116,7 +116,9 @@ class Postfix:
             self._running.stop()
 
     def queued(self) -> int:
-        return sum(1 for path in (WORK / "postfix" / "spool" / "hold").rglob("*") if path.is_file())
+        if self._running is None:
+            return 0
+        return sum(1 for path in (self._running.directory / "spool" / "hold").rglob("*") if path.is_file())
 
 
 class Sink:
