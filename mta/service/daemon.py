@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from mta.admin.archive import FileArchive
 from mta.admin.control import ControlFactory, SocketTaken
 from mta.admin.control import listen as listen_for_control
 from mta.admin.house import House, Reloaded
@@ -34,9 +35,9 @@ from mta.sasl.authenticator import Authenticator, build_authenticator
 from mta.scheduler.scheduler import Scheduler
 from mta.service.listeners import Doors, EndpointTaken, listen_now
 from mta.service.process import notify_systemd, settle_memory, watchdog_seconds
-from mta.service.stores import Stores
 from mta.service.way_out import make_agents
 from mta.spool.contract import Accepted, SpoolError, SpoolLocked
+from mta.spool.root import SpoolRoot
 from mta.telemetry.eventlog import EventLog
 from mta.telemetry.exposition import MetricsFactory
 from mta.tls.certificate import TlsError
@@ -46,6 +47,7 @@ from mta.tls.server import ServerContexts
 EX_UNAVAILABLE, EX_TEMPFAIL, EX_CONFIG = 69, 75, 78  # sysexits.h
 SESSIONS_END_SECONDS = 20.0  # for open sessions at a shutdown; then their connections are cut
 HOUSEKEEPING_SECONDS = 5.0
+RETENTION_SECONDS = 600.0  # how often old days of the history are looked for
 USERS_LOOK_SECONDS = 2.0
 _log = Logger()
 
@@ -62,6 +64,7 @@ class Daemon(Service):
         self._calls: list[LoopingCall] = []
         self._ports: list[IListeningPort] = []
         self._started_at = 0.0
+        self._retained_at = float("-inf")
         self._ready = False
 
     # --- start ----------------------------------------------------------------------------------------------------
@@ -95,8 +98,8 @@ class Daemon(Service):
         os._exit(code)
 
     def _open_spools(self) -> None:
-        self._stores = Stores(self.settings.configuration.spool, self._reactor, self._now)
-        self._spools = self._stores.shards
+        self._root = SpoolRoot(self.settings.configuration.spool, reactor=self._reactor, now=self._now)
+        self._spools = self._root.open()
 
     def _build(self) -> None:
         configuration, reactor = self.settings.configuration, self._reactor
@@ -129,10 +132,10 @@ class Daemon(Service):
         }
         self._reception = Reception(
             policies=Policies.of(configuration, self.settings.generation, self._router),
-            spools=self._stores.receiving,
+            spools=self._spools,
             deliver=self._take_on,
             log=self._event_log,
-            refusals=self._stores.refusals,
+            refusals=self._root.refusals,
             now=self._now,
             owner=self._owner,
         )
@@ -155,7 +158,7 @@ class Daemon(Service):
         self.house = House(
             settings=lambda: self.settings,
             spools=self._spools,
-            archive=self._stores.archive,
+            archive=FileArchive(self._root.history, self._root.refusals.folder, self._root.in_thread),
             schedulers=tuple(self._schedulers.values()),
             reception=self._reception,
             log=self._event_log,
@@ -199,9 +202,19 @@ class Daemon(Service):
         """Of the authenticator in force: a reload makes a new one."""
         return self._authenticator.refresh()
 
+    async def _keep_spools(self) -> None:
+        """Finished mail into the history; the history within its bounds."""
+        now = self._now()
+        for spool in self._spools:
+            while await spool.move_finished(now) and not self._reception.closing:
+                pass
+        if self._reactor.seconds() - self._retained_at >= RETENTION_SECONDS:
+            self._retained_at = self._reactor.seconds()
+            await self._root.retain(now)
+
     def _keep_house(self) -> Deferred[None]:
         """History moves on; a spool that is failing at the moment is tried again next time."""
-        return ensureDeferred(self._stores.keep(self._now(), lambda: self._reception.closing)).addErrback(
+        return ensureDeferred(self._keep_spools()).addErrback(
             lambda failure: self._event_log.event("housekeeping-failed", error=failure.getErrorMessage())
         )
 
@@ -229,6 +242,7 @@ class Daemon(Service):
         if problems:
             return Reloaded(old.generation, problems=tuple(str(problem) for problem in problems))
         self.settings, self._authenticator, self._router = new, authenticator, router
+        self._root.table = new.configuration.spool
         self._reception.policies = Policies.of(new.configuration, new.generation, router)
         self._doors.renew(new.configuration, authenticator, self._server_contexts)
         for scheduler in self._schedulers.values():
@@ -255,7 +269,7 @@ class Daemon(Service):
         await self._step("the agents", self._agents.stop())
         self._resolver.close()
         self._authenticator.stop()
-        await self._step("the spool", self._stores.close())
+        await self._step("the spool", self._root.close())
         self._doors.close()
         self._event_log.event("stopped", seconds=round(self._now() - self._started_at, 1))
         await self._event_log.stop()

@@ -1,25 +1,28 @@
-"""A spool as a daemon has it: all shards, the history, the refusals."""
+"""A spool as a daemon has it: all shards, the history, the refusals, opened and closed together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 
 from mta.config.model import Spool as SpoolTable
-from mta.spool.archive import Archive
 from mta.spool.contract import SpoolError, SpoolUnusable
-from mta.spool.disk import shards_of
+from mta.spool.disk import ShardPaths, shards_of
+from mta.spool.history import History
 from mta.spool.lane import Lane, Reactor
 from mta.spool.refusals import Refusals
 from mta.spool.sqlite import SqliteSpool, open_spool
 
+Result = TypeVar("Result")
+
 
 class SpoolRoot:
-    """Opened once; `refusals` and `archive` exist from then on. `now`: wall time in seconds."""
+    """Opened once; `refusals` and `history` exist from then on. `now`: wall time in seconds."""
 
     refusals: Refusals
-    archive: Archive
+    history: History
 
     def __init__(self, table: SpoolTable, *, reactor: Reactor, now: Callable[[], float]) -> None:
         self.table = table  # may be replaced after a reload: limits are read when they are applied
@@ -44,13 +47,17 @@ class SpoolRoot:
             raise
         self.refusals = Refusals(table.path / "refusals", table.refusals_limit, self._reactor)
         self._past = Lane("spool-history", self._reactor)
-        self.archive = Archive(table.path, self._past.submit)
+        self.history = History(ShardPaths(table.path, 0).history)
         return self.spools
 
     def retain(self, now: float) -> Deferred[list[str]]:
         """Apply the limits of the history; the days that went."""
         self.refusals.limit_octets = self.table.refusals_limit
-        return self._past.submit(self.archive.history.retain, now, self.table.history, self.table.history_limit)
+        return self.in_thread(lambda: self.history.retain(now, self.table.history, self.table.history_limit))
+
+    def in_thread(self, work: Callable[[], Result]) -> Deferred[Result]:
+        """Run what asks the history or the refusals in the thread that is theirs."""
+        return self._past.submit(work)
 
     def close(self) -> Deferred[None]:
         """Finish what is under way, let go of the locks."""

@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from mta.admin.house import Sought
 from mta.config.model import Spool as SpoolTable
 from mta.mail.envelope import State
-from mta.spool.archive import Archive
 from mta.spool.contract import Selection, SpoolLocked, SpoolUnusable
 from mta.spool.readonly import open_reader, open_readers
 from mta.spool.root import SpoolRoot
@@ -130,25 +128,12 @@ def test_shards_are_added_and_never_forgotten(root: SpoolRoot, table: SpoolTable
     reactor.wait(more.close())
 
 
-def test_the_past_is_asked_in_a_thread_and_of_a_stopped_daemon(root: SpoolRoot, reactor: PumpedReactor) -> None:
+def test_the_history_is_kept_in_its_bounds_by_a_thread(root: SpoolRoot, reactor: PumpedReactor) -> None:
     (_, spool) = root.spools
     number = spool.new_id()
     (accepted,) = reactor.wait(spool.accept((letter(number, message_id="<1@example.org>", claim_for=OWNER),)))
     reactor.wait(spool.settle((outcome(accepted.recipients[0], State.DELIVERED),)))
     reactor.wait(spool.move_finished(START))
-    root.refusals.note({"at": 1.0, "sender": "x@example.org", "recipient": "user@example.net"})
-    while root.refusals._writing:
-        reactor._one()
-    stopped = Archive(root.table.path)
-    for ask in (reactor.wait, now):
-        archive = root.archive if ask == reactor.wait else stopped
-        for sought in (
-            Sought(message=number), Sought(address="user@example.net"), Sought(message_id="<1@example.org>")
-        ):  # fmt: skip
-            (story,) = ask(archive.stories(sought))
-            assert (story.message.id, len(story.recipients), len(story.journal)) == (number, 1, 3)
-        assert ask(archive.stories(Sought(message=1))) == []
-        assert len(ask(archive.refusals(Sought(address="user@example.net")))) == 1
-        assert ask(archive.refusals(Sought(message=number))) == []
+    assert len(reactor.wait(root.in_thread(lambda: root.history.search("<1@example.org>")))) == 1
     assert reactor.wait(root.retain(START + 15 * 86400)) == ["2027-01-15"]
-    assert reactor.wait(root.archive.stories(Sought(message=number))) == []
+    assert root.history.message(number) is None
