@@ -183,6 +183,8 @@ class SqliteHouse:
         return found
 
     def bodies(self) -> set[str]:
+        for lane in self.sqlite._bodies._lanes:  # behind what they were given to remove
+            self.wait(lane.submit(lambda: None))
         return {f"body/{path.name}" for path in (self.root / "0" / "body").iterdir()}
 
     def close(self) -> None:
