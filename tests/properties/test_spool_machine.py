@@ -425,7 +425,7 @@ def test_no_acknowledged_recipient_is_ever_lost(house: type[MemoryHouse] | type[
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=examples * (50 if LONG else 1),
+            max_examples=examples * (15 if LONG else 1),
             stateful_step_count=60 if LONG else 30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
