@@ -25,7 +25,7 @@ from pydantic import (
 
 from mta.config.endpoints import with_absolute_path
 from mta.config.units import Octets, Seconds, SecondsOrNone, Words
-from mta.mail.address import AddressError, parse_address, parse_domain
+from mta.mail.address import AddressError, normalise_peer, parse_address, parse_domain
 
 NAME_LIMIT_OCTETS = 255  # NAME_MAX of Linux
 MECHANISMS_KNOWN = ("PLAIN", "LOGIN", "SCRAM-SHA-256")
@@ -114,6 +114,13 @@ def _network(value: object) -> object:
     return value
 
 
+def _ip_address(text: str) -> str:
+    try:
+        return normalise_peer(str(ipaddress.ip_address(text)))
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no address; write one as 192.0.2.1 or 2001:db8::1") from error
+
+
 def _network_hint(text: str) -> str:
     try:
         return f"{text} has bits set behind its prefix; the network is {ipaddress.ip_network(text, strict=False)}"
@@ -129,6 +136,7 @@ RouteDomain = Annotated[str, AfterValidator(_route_domain), Words('a domain, ".d
 EndpointText = Annotated[str, AfterValidator(_endpoint), Words("an endpoint")]
 Positive = Annotated[int, Field(gt=0, le=1 << 31)]
 Network = Annotated[IPvAnyNetwork, BeforeValidator(_network), Words("a network")]
+IpAddress = Annotated[str, AfterValidator(_ip_address), Words("an IP address")]
 FileName = Annotated[Path, BeforeValidator(_file), Words("a file name")]
 FileOrOutput = Annotated[Path | Literal["-"], BeforeValidator(_file_or_output), Words('a file name or "-"')]
 
@@ -333,6 +341,21 @@ class Queue(Table):
     destination_concurrency: Positive = Field(default=20, description="connections at once to one destination")
 
 
+class Outbound(Table):
+    """[outbound]: how mail goes to other hosts."""
+
+    family: Literal["ipv4-first", "ipv6-first", "alternate", "ipv4", "ipv6"] = Field(
+        default="ipv4-first",
+        description="which addresses of a host are tried first; alternate: by turns; ipv4, ipv6: those alone",
+    )
+    own_addresses: list[IpAddress] = Field(
+        default=[],
+        description="addresses that lead back here, beside those of this machine's interfaces (NAT, load balancer): "
+        "mail whose MX is one of them is in a loop",
+        examples=[["192.0.2.1", "2001:db8::1"]],
+    )
+
+
 class Control(Table):
     """[control]: the administrator's door."""
 
@@ -397,6 +420,7 @@ class Configuration(Table):
     route: list[Route] = Field(min_length=1, description="the way out, first match decides")
     limits: Limits = Field(default=Limits(), description="bounds")
     queue: Queue = Field(default=Queue(), description="retries")
+    outbound: Outbound = Field(default=Outbound(), description="to other hosts")
     control: Control = Field(default=Control(), description="the control socket")
     log: Log = Field(default=Log(), description="the event log")
     metrics: Metrics = Field(default=Metrics(), description="Prometheus")

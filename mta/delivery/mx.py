@@ -1,28 +1,39 @@
 """Which hosts take mail for a domain, and in what order (RFC 5321 section 5.1). The only asynchronous thing here is asking.
 
-What an answer means: a name that does not exist fails its recipients, silence never does. An MX that points at this host, at
-loopback or at nothing is a loop or an attack, and is left out; so are hosts no better than ourselves when we are listed.
+Two steps, because the first alone names the site that a domain's mail goes to (`site_key`): which exchangers, and their addresses.
+
+What an answer means: a name that does not exist fails its recipients; silence, SERVFAIL and what is ours never do. An MX that points
+at loopback or at nothing is an attack or a mistake, and is passed over. One that points at this host, by its name or by an address, is
+this host: of the exchangers only those that are better are tried, or mail would go in a circle. Explicit routes (`hosts_of_name`) are
+the administrator's word and are not held against any of this.
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import groupby
+from typing import Any, Literal, Protocol
 
-from mta.dns.resolver import Answer, MailExchanger, NoData, NoSuchName, Resolver, Temporary
+from twisted.internet import defer
+
+from mta.dns.resolver import AddressAnswer, Answer, MailExchanger, NoData, NoSuchName, Resolver, Soon, Temporary
 from mta.mail.address import AddressError, normalise_peer, parse_domain
 from mta.mail.outcome import Deferred, Failed
 
 ADDRESSES_LIMIT = 5  # SAFETY: MX tries; Postfix smtp_mx_address_limit
 HOSTS_ASKED_LIMIT = 10  # a domain with a hundred MX records costs no hundred questions
+SITE_LIMIT_OCTETS = 255  # longer keys are hashed: a site's name is stored and shown
+
+Family = Literal["ipv4-first", "ipv6-first", "alternate", "ipv4", "ipv6"]
 
 
 class Shuffles(Protocol):
     """What random.Random offers and this module needs."""
 
-    def shuffle(self, x: list[MailExchanger], /) -> None: ...
+    def shuffle(self, x: list[Any], /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +45,28 @@ class Host:
 
 
 Hosts = tuple[Host, ...]
+Exchangers = tuple[MailExchanger, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Ourselves:
-    """How this host is known, so that it does not send to itself. `addresses` normalised; `loopback`: test only."""
+    """How this host is known, so that it does not send to itself. `addresses` normalised; `allow_loopback`: test only."""
 
     name: str
     addresses: Collection[str] = ()
     allow_loopback: bool = False
 
     def owns(self, address: str) -> bool:
+        """Does a connection to it end here? (Never, where a test allows loopback.)"""
+        return self.is_loopback(address) or self.is_own(address)
+
+    def is_loopback(self, address: str) -> bool:
+        """127.0.0.0/8, ::1, 0.0.0.0, ::, and the same as IPv4 in IPv6: no host of the world, whoever names it."""
         found = ipaddress.ip_address(normalise_peer(address))
-        if self.allow_loopback:
-            return False
-        return found.is_loopback or found.is_unspecified or str(found) in self.addresses
+        return (found.is_loopback or found.is_unspecified) and not self.allow_loopback
+
+    def is_own(self, address: str) -> bool:
+        return normalise_peer(address) in self.addresses and not self.allow_loopback
 
 
 NOBODY = Ourselves("")
@@ -73,14 +91,43 @@ def literal_address(domain: str) -> str:
     return domain[1:-1].removeprefix("IPv6:") if domain.startswith("[") else ""
 
 
+def site_key(exchangers: Sequence[MailExchanger]) -> str:
+    """A stable text that names the best exchangers: all domains with the same ones are one site. "" for none.
+
+    Their order and the backup exchangers have no part in it, so it is the same for each domain of a provider, and each time.
+    """
+    if not exchangers:
+        return ""
+    best = min(each.preference for each in exchangers)
+    key = ",".join(sorted({each.host.lower() for each in exchangers if each.preference == best}))
+    if len(key) <= SITE_LIMIT_OCTETS:
+        return key
+    return "sha256:" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 async def hosts_of_domain(
-    domain: str, resolver: Resolver, random: Shuffles, ourselves: Ourselves
+    domain: str, resolver: Resolver, random: Shuffles, ourselves: Ourselves, family: Family = "ipv4-first"
 ) -> Hosts | Deferred | Failed:
-    """The addresses to try for `domain`, best first."""
-    literal = literal_address(domain)
-    if literal:
-        return (Host(domain, literal),) if not ourselves.owns(literal) else _loop(domain)
-    answer = await resolver.mx(domain)
+    """The addresses to try for `domain`, best first: both steps in one."""
+    exchangers = await exchangers_of_domain(domain, resolver, random, ourselves)
+    if not isinstance(exchangers, tuple):
+        return exchangers
+    return await hosts_of_exchangers(domain, exchangers, resolver, random, ourselves, family)
+
+
+async def exchangers_of_domain(
+    domain: str, resolver: Resolver, random: Shuffles, ourselves: Ourselves
+) -> Exchangers | Deferred | Failed:
+    """The exchangers of `domain`, best first, equals in random order; none that is no better than this host. A literal is its own."""
+    if domain.startswith("["):
+        return (MailExchanger(0, domain),)
+    if not domain.isascii():  # RFC 5891 section 4.4: names are looked up as A-labels
+        try:
+            domain = parse_domain(domain, utf8=True)
+        except AddressError as error:
+            return Failed(0, "5.1.2", f"no such domain: {error}")
+    asked = resolver.mx(domain)
+    answer = await asked if isinstance(asked, defer.Deferred) else asked
     match answer:
         case Temporary(text):
             return Deferred(0, "4.4.3", f"MX of {domain}: {text}")
@@ -92,54 +139,126 @@ async def hosts_of_domain(
             if all(not each.host for each in records):  # RFC 7505 section 3
                 return Failed(556, "5.1.10", f"the domain {domain} accepts no mail (null MX)")
             exchangers = in_order(records, random)
-            own = [each.preference for each in exchangers if each.host == ourselves.name]
-            if own and not ourselves.allow_loopback:
-                exchangers = [each for each in exchangers if each.preference < min(own)]
-                if not exchangers:
-                    return _loop(domain)
-    return await _addresses(domain, exchangers[:HOSTS_ASKED_LIMIT], resolver, ourselves.owns)
+    return _better_than(ourselves.name, exchangers, domain) if not ourselves.allow_loopback else tuple(exchangers)
 
 
-async def hosts_of_name(name: str, resolver: Resolver) -> Hosts | Deferred | Failed:
+def _better_than(name: str, exchangers: Sequence[MailExchanger], domain: str) -> Exchangers | Failed:
+    """RFC 5321 section 5.1: when the relay itself is listed, it and all that are no better are discarded."""
+    own = min((each.preference for each in exchangers if each.host == name), default=None)
+    if own is None:
+        return tuple(exchangers)
+    return tuple(each for each in exchangers if each.preference < own) or _loop(domain)
+
+
+async def hosts_of_exchangers(
+    domain: str,
+    exchangers: Exchangers,
+    resolver: Resolver,
+    random: Shuffles,
+    ourselves: Ourselves,
+    family: Family = "ipv4-first",
+) -> Hosts | Deferred | Failed:
+    """The addresses of the exchangers of `domain` (which are in order), best first, at most ADDRESSES_LIMIT."""
+    asking = [(each, _addresses(each.host, resolver)) for each in exchangers[:HOSTS_ASKED_LIMIT]]
+    known = [
+        (each, await answer if isinstance(answer, defer.Deferred) else answer)
+        for each, answer in asking  # all were asked at once: an outage costs one time-out, not ten
+    ]
+    return _judge(domain, known, random, ourselves, family, complete=len(known) == len(exchangers))
+
+
+def _addresses(host: str, resolver: Resolver) -> Soon[AddressAnswer]:
+    literal = literal_address(host)
+    return Answer((literal,)) if literal else resolver.addresses(host)
+
+
+def _judge(
+    domain: str,
+    known: Sequence[tuple[MailExchanger, AddressAnswer]],
+    random: Shuffles,
+    ourselves: Ourselves,
+    family: Family,
+    *,
+    complete: bool,
+) -> Hosts | Deferred | Failed:
+    """What the answers come to. Only if all of them are known, and none has a good address, do recipients fail."""
+    own = min((each.preference for each, answer in known if _any(answer, ourselves.is_own)), default=None)
+    better = known if own is None else [(each, answer) for each, answer in known if each.preference < own]
+    hosts: list[Host] = []
+    honest = False
+    for _, level in groupby(better, key=lambda pair: pair[0].preference):
+        equals: list[Host] = []
+        for each, answer in level:
+            good = [one for one in _records(answer) if not ourselves.is_loopback(one)]
+            honest = honest or bool(good)
+            random.shuffle(good)  # a host of many addresses shares the load among them
+            equals += [Host(each.host, address) for address in good if _allowed(address, family)]
+        hosts += _by_family(equals, family)
+    if hosts:
+        return _both_families(hosts)
+    for each, answer in better:  # SAFETY 3.8: one host that nobody knows about keeps hope
+        if isinstance(answer, Temporary):
+            return Deferred(0, "4.4.3", f"addresses of {each.host}: {answer.text}")
+    if honest:  # our policy, not their fault
+        return Deferred(0, "4.4.4", f"mail hosts of {domain} have no address that outbound.family ({family}) allows")
+    if own is not None:
+        return _loop(domain)
+    if not complete:
+        return Deferred(0, "4.4.4", f"the first {len(known)} mail hosts of {domain} have no address")
+    if any(_any(answer, ourselves.is_loopback) for _, answer in known):
+        return _loop(domain)
+    return Failed(0, "5.4.4", f"no mail host of {domain} has an address")
+
+
+def _records(answer: AddressAnswer) -> tuple[str, ...]:
+    return answer.records if isinstance(answer, Answer) else ()
+
+
+def _any(answer: AddressAnswer, test: Callable[[str], bool]) -> bool:
+    return any(map(test, _records(answer)))
+
+
+def _allowed(address: str, family: Family) -> bool:
+    return family not in {"ipv4", "ipv6"} or (":" in address) == (family == "ipv6")
+
+
+def _by_family(hosts: Sequence[Host], family: Family) -> list[Host]:
+    """Those of one preference in the order of the policy; each family keeps its own order."""
+    six = [host for host in hosts if ":" in host.address]
+    four = [host for host in hosts if ":" not in host.address]
+    if family != "alternate":
+        return six + four if family == "ipv6-first" else four + six
+    pairs = [each for pair in zip(six, four, strict=False) for each in pair]
+    return pairs + six[len(four) :] + four[len(six) :]
+
+
+def _both_families(hosts: Sequence[Host]) -> Hosts:
+    """The first ADDRESSES_LIMIT; but when all are of one family, the best of the other is the last: one of both may be broken."""
+    first, rest = tuple(hosts[:ADDRESSES_LIMIT]), hosts[ADDRESSES_LIMIT:]
+    six = ":" in first[0].address
+    if any((":" in host.address) != six for host in first):
+        return first
+    other = next((host for host in rest if (":" in host.address) != six), None)
+    return first if other is None else (*first[:-1], other)
+
+
+async def hosts_of_name(name: str, resolver: Resolver, family: Family = "ipv4-first") -> Hosts | Deferred | Failed:
     """The addresses of one host that the configuration names (no MX). It is the administrator's: it never fails mail."""
     try:
         return (Host(name, str(ipaddress.ip_address(name))),)
     except ValueError:
         pass
-    answer = await resolver.addresses(name)
+    asked = resolver.addresses(name)
+    answer = await asked if isinstance(asked, defer.Deferred) else asked
     match answer:
         case Answer(records):
-            return tuple(Host(name, address) for address in records[:ADDRESSES_LIMIT])
+            hosts = _by_family([Host(name, address) for address in records if _allowed(address, family)], family)
+            if hosts:
+                return _both_families(hosts)
+            return Deferred(0, "4.4.4", f"the next hop {name} has no address that outbound.family ({family}) allows")
         case Temporary(text):
             return Deferred(0, "4.4.3", f"addresses of {name}: {text}")
     return Deferred(0, "4.4.4", f"the next hop {name} has no address")
-
-
-async def _addresses(
-    domain: str, exchangers: Sequence[MailExchanger], resolver: Resolver, owns: Callable[[str], bool]
-) -> Hosts | Deferred | Failed:
-    found: list[Host] = []
-    unknown = ""
-    looping = False
-    for each in exchangers:
-        answer = await resolver.addresses(each.host)
-        if isinstance(answer, Answer):
-            for address in answer.records:
-                if owns(address):
-                    looping = True
-                else:
-                    found.append(Host(each.host, address))
-        elif isinstance(answer, Temporary):
-            unknown = unknown or f"addresses of {each.host}: {answer.text}"
-        if len(found) >= ADDRESSES_LIMIT:
-            break
-    if found:
-        return tuple(found[:ADDRESSES_LIMIT])
-    if unknown:  # SAFETY 3.8: one host that nobody knows about keeps hope
-        return Deferred(0, "4.4.3", unknown)
-    if looping:
-        return _loop(domain)
-    return Failed(0, "5.4.4", f"no mail host of {domain} has an address")
 
 
 def _loop(domain: str) -> Failed:

@@ -292,10 +292,12 @@ class NextHop:
         return None
 
     async def _hosts(self) -> Hosts | Deferred | Failed:
-        around = self._around
+        around, options = self._around, self._around.options()
         if self._domain:
-            return await hosts_of_domain(self._domain, around.resolver, around.random, around.options().ourselves)
-        return await hosts_of_name(self._name, around.resolver)
+            return await hosts_of_domain(
+                self._domain, around.resolver, around.random, options.ourselves, options.family
+            )
+        return await hosts_of_name(self._name, around.resolver, options.family)
 
     async def _connect(self, host: Host, delivery: Delivery) -> SmtpConnection | None:
         """A connection that is ready, or None; what went wrong is in the delivery."""
