@@ -63,7 +63,9 @@ def parse_endpoint(text: str) -> Endpoint:
         raise EndpointError(f"{text!r} is no endpoint; known are tcp:PORT, tcp6:PORT, unix:PATH and systemd:...")
     first = _KNOWN[kind][0]
     if pieces and kind != "systemd":
-        named.setdefault(first, pieces.pop(0))
+        if first in named:
+            raise EndpointError(f"{text!r}: {first} is there twice")
+        named[first] = pieces.pop(0)
     if pieces:
         raise EndpointError(f"{text!r}: {pieces[0]!r} has no name; {_example(kind)}")
     for name in named:
