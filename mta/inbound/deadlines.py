@@ -1,4 +1,5 @@
 """Deadlines of thousands of sessions for the price of one timer: each session is looked at every few seconds, not timed.
+Without sessions there is no timer: an idle host sleeps.
 
 A session sets `deadline` (an attribute, no call) whenever it has dealt with a command; the watch visits it when its bucket
 comes up and asks it to look. Times are the reactor's, which is monotonic (law 9).
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 VISIT_SECONDS = 5.0  # the error of a deadline, at most
 
@@ -26,12 +27,15 @@ class Deadlines:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._buckets: dict[int, set[Watched]] = {}
-        self._last = int(clock.seconds())
-        self._call = clock.callLater(1.0, self._tick)
+        self._last = 0  # the second that was dealt with last, while there is a timer
+        self._call: IDelayedCall | None = None
 
     def watch(self, session: Watched, at: float) -> None:
         """Look at it at `at`, or in VISIT_SECONDS, whichever is sooner."""
         now = self._clock.seconds()
+        if self._call is None:
+            self._last = int(now)
+            self._call = self._clock.callLater(1.0, self._tick)
         second = int(max(now, min(at, now + VISIT_SECONDS))) + 1  # never the second that is being dealt with
         bucket = self._buckets.get(second)
         if bucket is None:
@@ -45,8 +49,9 @@ class Deadlines:
             session.bucket = None
 
     def stop(self) -> None:
-        if self._call.active():
+        if self._call is not None:
             self._call.cancel()
+            self._call = None
 
     def _tick(self) -> None:
         now = self._clock.seconds()
@@ -57,3 +62,6 @@ class Deadlines:
                 session.bucket = None
                 self.watch(session, session.look(now))
         self._last = int(now)
+        if not any(self._buckets.values()):
+            self._buckets.clear()
+            self.stop()

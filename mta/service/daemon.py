@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -27,16 +27,12 @@ from mta.config.load import load_settings
 from mta.config.problem import ConfigurationError
 from mta.config.settings import Settings, restart_keys
 from mta.dns.stub import StubResolver
-from mta.inbound.reception import Policies, Reception
-from mta.mail.envelope import Content
-from mta.mail.identifiers import shard_of
-from mta.routing.router import Router, RoutingError, build_router
-from mta.sasl.authenticator import Authenticator, build_authenticator
-from mta.scheduler.scheduler import Scheduler
-from mta.service.listeners import Doors, EndpointTaken, listen_now
+from mta.routing.router import RoutingError
+from mta.sasl.authenticator import build_authenticator
+from mta.service.listeners import EndpointTaken, listen_now
+from mta.service.mail_way import MailWay, make_router
 from mta.service.process import notify_systemd, settle_memory, watchdog_seconds
-from mta.service.way_out import make_agents
-from mta.spool.contract import Accepted, SpoolError, SpoolLocked
+from mta.spool.contract import SpoolError, SpoolLocked
 from mta.spool.root import SpoolRoot
 from mta.telemetry.eventlog import EventLog
 from mta.telemetry.exposition import MetricsFactory
@@ -60,7 +56,6 @@ class Daemon(Service):
         self._reactor = reactor
         self._now = now
         self._owner = int.from_bytes(os.urandom(7), "big") | 1  # names this boot in the rows it claims
-        self._random = random.SystemRandom()
         self._calls: list[LoopingCall] = []
         self._ports: list[IListeningPort] = []
         self._started_at = 0.0
@@ -79,7 +74,7 @@ class Daemon(Service):
             self._event_log.start()
             self._open_spools()
             self._build()
-            self._doors.open(self.settings.configuration, self._authenticator, self._server_contexts)
+            self._way.open(self.settings)
             self._open_admin()
         except SpoolLocked as error:
             self._leave(EX_TEMPFAIL, error)
@@ -105,53 +100,22 @@ class Daemon(Service):
         configuration, reactor = self.settings.configuration, self._reactor
         self._authenticator = build_authenticator(configuration, reactor=reactor)
         self._authenticator.start()
-        self._server_contexts = ServerContexts(configuration.tls) if configuration.tls.certificate else None
-        self._router = self._make_router(self.settings, self._authenticator)
+        server_contexts = ServerContexts(configuration.tls) if configuration.tls.certificate else None
         self._resolver = StubResolver(reactor)
-        self._agents = make_agents(
+        self._way = MailWay(
             reactor,
-            self._spools,
-            lambda: self.settings.configuration,
-            ClientContexts(),
-            self._resolver,
-            now=self._now,
-        )
-        self._schedulers = {
-            spool.shard: Scheduler(
-                spool=spool,
-                agents=self._agents,
-                clock=reactor,
-                now=self._now,
-                owner=self._owner,
-                settings=lambda: self.settings,
-                router=lambda: self._router,
-                random=self._random.random,
-                log=self._event_log,
-            )
-            for spool in self._spools
-        }
-        self._reception = Reception(
-            policies=Policies.of(configuration, self.settings.generation, self._router),
+            lambda: self.settings,
             spools=self._spools,
-            deliver=self._take_on,
-            log=self._event_log,
             refusals=self._root.refusals,
+            authenticator=self._authenticator,
+            server_contexts=server_contexts,
+            client_contexts=ClientContexts(),
+            resolver=self._resolver,
+            log=self._event_log,
             now=self._now,
             owner=self._owner,
+            random=random.SystemRandom(),
         )
-        self._doors = Doors(reactor, self._reception)
-
-    def _make_router(self, settings: Settings, authenticator: Authenticator) -> Router:
-        return build_router(
-            settings.configuration,
-            generation=settings.generation,
-            positions=settings.positions,
-            users=authenticator.exists,
-        )
-
-    def _take_on(self, accepted: Accepted, content: Content) -> None:
-        """Reception and delivery meet only in the spool; what it has just taken is offered to its shard's scheduler."""
-        self._schedulers[shard_of(accepted.message.id)].offer(accepted, content)
 
     def _open_admin(self) -> None:
         configuration = self.settings.configuration
@@ -159,14 +123,14 @@ class Daemon(Service):
             settings=lambda: self.settings,
             spools=self._spools,
             archive=FileArchive(self._root.history, self._root.refusals.folder, self._root.in_thread),
-            schedulers=tuple(self._schedulers.values()),
-            reception=self._reception,
+            schedulers=tuple(self._way.schedulers.values()),
+            reception=self._way.reception,
             log=self._event_log,
             reload=self.reload,
             now=self._now,
             started_at=self._started_at,
             boot=self._owner,
-            parts={"sessions": lambda: self._doors.sessions},
+            parts={"sessions": lambda: self._way.doors.sessions},
         )
         factory = ControlFactory(self.house, lambda work: self._reactor.callLater(0, work))
         self._ports.append(listen_for_control(self._reactor, configuration.control.socket, factory))
@@ -175,8 +139,7 @@ class Daemon(Service):
 
     def _begin(self) -> None:
         """The reactor runs: mail that waits in the spool may go."""
-        started = gatherResults([scheduler.start() for scheduler in self._schedulers.values()])
-        started.addCallbacks(lambda _: self._say_ready(), self._failed_to_start)
+        self._way.start().addCallbacks(lambda _: self._say_ready(), self._failed_to_start)
 
     def _say_ready(self) -> None:
         self._every(HOUSEKEEPING_SECONDS, self._keep_house)
@@ -206,7 +169,7 @@ class Daemon(Service):
         """Finished mail into the history; the history within its bounds."""
         now = self._now()
         for spool in self._spools:
-            while await spool.move_finished(now) and not self._reception.closing:
+            while await spool.move_finished(now) and not self._way.reception.closing:
                 pass
         if self._reactor.seconds() - self._retained_at >= RETENTION_SECONDS:
             self._retained_at = self._reactor.seconds()
@@ -229,7 +192,7 @@ class Daemon(Service):
         try:
             new = load_settings(old.path, old.generation + 1)
             authenticator = build_authenticator(new.configuration, reactor=self._reactor, previous=self._authenticator)
-            router = self._make_router(new, authenticator)
+            router = make_router(new, authenticator)
         except ConfigurationError as error:
             return Reloaded(old.generation, problems=tuple(str(problem) for problem in error.problems))
         except RoutingError as error:
@@ -238,15 +201,13 @@ class Daemon(Service):
             await self._event_log.reopen()
         except OSError as error:
             return Reloaded(old.generation, problems=(f"the event log can't be opened: {error}",))
-        problems = self._server_contexts.reload(new.configuration.tls) if self._server_contexts is not None else []
+        contexts = self._way.server_contexts
+        problems = contexts.reload(new.configuration.tls) if contexts is not None else []
         if problems:
             return Reloaded(old.generation, problems=tuple(str(problem) for problem in problems))
-        self.settings, self._authenticator, self._router = new, authenticator, router
+        self.settings, self._authenticator = new, authenticator
         self._root.table = new.configuration.spool
-        self._reception.policies = Policies.of(new.configuration, new.generation, router)
-        self._doors.renew(new.configuration, authenticator, self._server_contexts)
-        for scheduler in self._schedulers.values():
-            scheduler.wake()
+        self._way.renew(new, authenticator, router)
         return Reloaded(new.generation, tuple(restart_keys(old, new)))
 
     # --- stop -----------------------------------------------------------------------------------------------------
@@ -260,17 +221,18 @@ class Daemon(Service):
         for call in self._calls:
             if call.running:
                 call.stop()
-        await self._doors.stop_listening()
-        await self._within(SESSIONS_END_SECONDS, self._doors.close_sessions(), self._doors.abort_sessions)
+        doors = self._way.doors
+        await doors.stop_listening()
+        await self._within(SESSIONS_END_SECONDS, doors.close_sessions(), doors.abort_sessions)
         for port in self._ports:
             await self._step("a port", port.stopListening())
-        for scheduler in self._schedulers.values():
+        for scheduler in self._way.schedulers.values():
             await self._step("a scheduler", scheduler.stop())
-        await self._step("the agents", self._agents.stop())
+        await self._step("the agents", self._way.agents.stop())
         self._resolver.close()
         self._authenticator.stop()
         await self._step("the spool", self._root.close())
-        self._doors.close()
+        doors.close()
         self._event_log.event("stopped", seconds=round(self._now() - self._started_at, 1))
         await self._event_log.stop()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from mta.config.model import Configuration
 from mta.delivery.agent import Agents
-from mta.delivery.maildir import MaildirAgent, ReactorThreads
+from mta.delivery.maildir import MaildirAgent, ReactorThreads, Threads
 from mta.delivery.maildir_files import MaildirFiles
 from mta.delivery.options import SmtpOptions
 from mta.delivery.rules import DiscardAgent, ErrorAgent
@@ -29,9 +29,14 @@ def make_agents(
     resolver: Resolver,
     *,
     now: Callable[[], float],
+    random: random.Random,
+    threads: Threads | None = None,
     addresses: frozenset[str] = frozenset(),
 ) -> Agents:
-    """`configuration` gives the one in force. `addresses` are this host's own, so that an MX can't send mail back to us."""
+    """`configuration` gives the one in force. `addresses` are this host's own, so that an MX can't send mail back to us.
+
+    `threads` do the file work of mailboxes; None: a few of their own.
+    """
     by_shard = {spool.shard: spool for spool in spools}
 
     def body_path(message: Message, body: BodyFile) -> Path:
@@ -40,11 +45,11 @@ def make_agents(
     smtp = SmtpAgent(
         reactor,
         resolver=resolver,
-        random=random.SystemRandom(),
+        random=random,
         now=now,
         options=lambda: SmtpOptions.of(configuration(), addresses),
         body_path=body_path,
         tls=contexts.context_factory,
     )
-    maildir = MaildirAgent(MaildirFiles(configuration().hostname, now), ReactorThreads(reactor), body_path)
+    maildir = MaildirAgent(MaildirFiles(configuration().hostname, now), threads or ReactorThreads(reactor), body_path)
     return Agents({"smtp": smtp, "mx": smtp, "maildir": maildir, "discard": DiscardAgent(), "error": ErrorAgent()})

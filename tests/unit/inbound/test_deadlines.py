@@ -74,3 +74,19 @@ def test_it_ends() -> None:
     deadlines.stop()
     deadlines.stop()
     assert clock.getDelayedCalls() == []
+
+
+def test_without_sessions_there_is_no_timer() -> None:
+    clock = Clock()
+    deadlines, session = Deadlines(clock), Watched(300.0)
+    assert clock.getDelayedCalls() == []
+    deadlines.watch(session, session.deadline)
+    advance(clock, 7)
+    assert len(clock.getDelayedCalls()) == 1
+    deadlines.forget(session)
+    advance(clock, 2)
+    assert clock.getDelayedCalls() == []
+    again = Watched(clock.seconds() + 3)
+    deadlines.watch(again, again.deadline)
+    advance(clock, 5)
+    assert again.looks
