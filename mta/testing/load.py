@@ -1,4 +1,4 @@
-"""A load of mail for tests that count: every message is known by its mark and the SHA-256 of its body.
+"""A load of mail for tests that count, against any MTA by host and port.
 
     load = Load(daemon.mx, "bob@dev.test", sessions=8)
     load.start()
@@ -16,121 +16,38 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
-import random
 import re
 import socket
 import ssl
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Sequence
 
-Outcome = Literal["acknowledged", "refused", "open"]
+from mta.testing.ledger import Ledger, Sent, Verdict, compose, judge
+
+__all__ = ["Client", "Ledger", "Load", "Sent", "Verdict", "compose", "judge"]
+
 RECONNECT_PAUSE_SECONDS = 0.02
-_MARK = re.compile(rb"^X-ID: (\S+)$", re.MULTILINE)
-_QUEUED_AS = re.compile(rb"queued as ([0-9A-Z]+)")
+CATCH_UP_SECONDS = 0.2  # of a given rate: what could not be sent meanwhile is not made up for
+_QUEUED_AS = re.compile(rb"queued as (\w+)|id=(\S+)|(\w+) Message accepted")  # ours and Postfix; Exim; sendmail
 _CHUNK_OCTETS = 60_000
-
-
-@dataclass(slots=True)
-class Sent:
-    """What became of a message at the door. `digest` is of the body with newlines as LF."""
-
-    digest: str
-    outcome: Outcome = "open"
-    queue_id: str = ""
-    reply: str = ""
-
-
-@dataclass(slots=True)
-class Ledger:
-    """All that was sent, by mark."""
-
-    sent: dict[str, Sent] = field(default_factory=dict)
-
-    def marks(self, outcome: Outcome) -> set[str]:
-        return {mark for mark, sent in list(self.sent.items()) if sent.outcome == outcome}
-
-    @property
-    def acknowledged(self) -> set[str]:
-        return self.marks("acknowledged")
-
-    def merge(self, other: Ledger) -> None:
-        self.sent.update(other.sent)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`lost`: acknowledged and nowhere; `duplicates`: copies beyond the first; `ghosts`: refused, but arrived; `corrupt`: changed."""
-
-    acknowledged: int
-    lost: tuple[str, ...]
-    duplicates: int
-    ghosts: tuple[str, ...]
-    corrupt: tuple[str, ...]
-    open: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.acknowledged} acknowledged, {len(self.lost)} lost, {self.duplicates} duplicates, "
-            f"{len(self.ghosts)} ghosts, {len(self.corrupt)} corrupt, {self.open} without an answer"
-        )
-
-
-def judge(ledger: Ledger, messages: Iterable[bytes], queued: Collection[str] = ()) -> Verdict:
-    """Compare what was acknowledged with what arrived; `queued` holds the IDs of what the queue still has."""
-    copies: Counter[str] = Counter()
-    corrupt = []
-    for message in messages:
-        mark, digest = _fingerprint(message)
-        if mark not in ledger.sent or ledger.sent[mark].digest != digest:
-            corrupt.append(mark or repr(message[:60]))
-        copies[mark] += 1
-    acknowledged = ledger.acknowledged
-    return Verdict(
-        acknowledged=len(acknowledged),
-        lost=tuple(sorted(m for m in acknowledged if not copies[m] and ledger.sent[m].queue_id not in queued)),
-        duplicates=sum(number - 1 for number in copies.values() if number > 1),
-        ghosts=tuple(sorted(mark for mark in ledger.marks("refused") if copies[mark])),
-        corrupt=tuple(corrupt),
-        open=len(ledger.marks("open")),
-    )
-
-
-def _fingerprint(message: bytes) -> tuple[str, str]:
-    header, _, body = message.replace(b"\r\n", b"\n").partition(b"\n\n")
-    mark = _MARK.search(header)
-    return (mark[1].decode("ascii") if mark else ""), hashlib.sha256(body).hexdigest()
-
-
-def compose(mark: str, octets: int) -> tuple[bytes, str]:
-    """A message of about so many octets with CRLF newlines, and its body's digest. The mark stands in header and body."""
-    source = random.Random(mark)
-    lines = [f"{mark} begins".encode(), b".", b"..", b".dots lead", b"From the middle", b"", "Gruß".encode()]
-    filler = base64.b64encode(source.randbytes(48)) + b"\r\n"
-    body = b"\r\n".join(lines) + b"\r\n"
-    body += filler * max(0, (octets - len(body)) // len(filler)) + f"{mark} ends\r\n".encode()
-    # Three times, so that one of them stands whole on a page of the spool.
-    header = "".join(f"{name}: {mark}\r\n" for name in ("X-ID", "X-Again", "X-And-Again"))
-    header += f"From: <load@client.example>\r\nSubject: {'load ' * 8}\r\n"
-    return header.encode() + b"\r\n" + body, hashlib.sha256(body.replace(b"\r\n", b"\n")).hexdigest()
 
 
 class Load:
     """`sessions` clients, each sending one message after another until `messages` are sent or `stop` is called.
 
     `octets(n)` is the size of message n; `rate`: messages a second of all sessions together, 0 for as fast as it goes;
-    `chunking(n)`: by BDAT; `login`: STARTTLS and AUTH PLAIN first; `per_connection`: then QUIT and connect anew.
+    `chunking(n)`: by BDAT; `login`: STARTTLS and AUTH PLAIN first; `per_connection`: then QUIT and connect anew. `recipients`: one, or
+    those of message n; all of them must be taken.
     """
 
     def __init__(
         self,
         port: int,
-        recipient: str,
+        recipients: str | Callable[[int], Sequence[str]],
         *,
+        host: str = "127.0.0.1",
+        sender: str = "load@client.example",
         name: str = "load",
         sessions: int = 8,
         messages: int = 0,
@@ -142,7 +59,8 @@ class Load:
         timeout: float = 20.0,
     ) -> None:
         self.ledger = Ledger()
-        self.port, self.recipient, self.name, self.login = port, recipient, name, login
+        self.host, self.port, self.name, self.login, self.sender = host, port, name, login, sender
+        self.recipients = (lambda number: (recipients,)) if isinstance(recipients, str) else recipients
         self.octets, self.chunking, self.per_connection = octets, chunking, per_connection
         self.timeout = timeout
         self._interval = 1 / rate if rate else 0.0
@@ -182,15 +100,16 @@ class Load:
             self._left -= 1
             self._number += 1
             number = self._number
-            wait = self._due - time.monotonic()
-            self._due += self._interval
+            now = time.monotonic()
+            wait = self._due - now
+            self._due = max(self._due, now - CATCH_UP_SECONDS) + self._interval
         return number if wait <= 0 or not self._interval or not self._stopping.wait(wait) else 0
 
     def _run(self) -> None:
         number = self._next()
         while number:
             try:
-                with contextlib.closing(Client(self.port, self.timeout, self.login)) as client:
+                with contextlib.closing(Client(self.port, self.timeout, self.login, self.host)) as client:
                     for _ in range(self.per_connection):
                         self._send(client, number)
                         number = self._next()
@@ -212,11 +131,13 @@ class Load:
     def _send(self, client: Client, number: int) -> None:
         mark = self._mark(number)
         message, digest = compose(mark, self.octets(number))
-        sent = self.ledger.sent[mark] = Sent(digest)
-        reply = client.send("load@client.example", [self.recipient], message, chunking=self.chunking(number))
+        recipients = tuple(self.recipients(number))
+        sent = self.ledger.sent[mark] = Sent(digest, recipients)
+        reply = client.send(self.sender, recipients, message, chunking=self.chunking(number))
         sent.reply = reply.decode("utf-8", "replace").strip()
-        if reply.startswith(b"250") and (queued := _QUEUED_AS.search(reply)):
-            sent.queue_id = queued[1].decode("ascii")
+        if reply.startswith(b"250"):
+            queued = _QUEUED_AS.search(reply)
+            sent.queue_id = next(filter(None, queued.groups()), b"").decode("ascii") if queued else ""
             sent.outcome = "acknowledged"
         else:
             sent.outcome = "refused"
@@ -225,8 +146,10 @@ class Load:
 class Client:
     """A session that pipelines. Raises OSError or EOFError when the server goes away, also when it says 421."""
 
-    def __init__(self, port: int, timeout: float = 20.0, login: tuple[str, str] | None = None) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+    def __init__(
+        self, port: int, timeout: float = 20.0, login: tuple[str, str] | None = None, host: str = "127.0.0.1"
+    ) -> None:
+        self.socket = socket.create_connection((host, port), timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.socket.makefile("rb")
         try:
@@ -249,7 +172,7 @@ class Client:
         secret = base64.b64encode(f"\0{user}\0{password}".encode())
         self.expect(b"235", self.ask(b"AUTH PLAIN " + secret + b"\r\n"))
 
-    def send(self, sender: str, recipients: list[str], message: bytes, *, chunking: bool = False) -> bytes:
+    def send(self, sender: str, recipients: Sequence[str], message: bytes, *, chunking: bool = False) -> bytes:
         """The reply that decided: the final one, or the first refusal."""
         envelope = f"MAIL FROM:<{sender}> BODY=8BITMIME\r\n" + "".join(f"RCPT TO:<{each}>\r\n" for each in recipients)
         if chunking:

@@ -63,10 +63,10 @@ def stop(process: subprocess.Popen[bytes], sig: int = signal.SIGTERM, seconds: f
         return process.wait(5)
 
 
-def greeting(port: int, seconds: float = 5.0) -> bytes:
+def greeting(port: int, seconds: float = 5.0, host: str = "127.0.0.1") -> bytes:
     """The first line that a server on loopback says; b"" when it can't be reached."""
     try:
-        with socket.create_connection(("127.0.0.1", port), seconds) as client:
+        with socket.create_connection((host, port), seconds) as client:
             client.settimeout(seconds)
             return client.makefile("rb").readline()
     except OSError:
