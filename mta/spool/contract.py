@@ -158,10 +158,53 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class DestinationDue:
-    """A destination with work: `due` rows ready now (counted to a bound), or the time when the first will be."""
+    """A destination with unclaimed, unheld rows, and the time of the first of them."""
 
     destination: str
     next_attempt: float
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationRecord:
+    """What outlives a restart of what the scheduler knows of a destination. Times are wall time."""
+
+    key: str
+    suspended_until: float = 0.0  # nothing is tried before; 0: not suspended
+    suspensions: int = 0  # in a row
+    learned_limit: int = 0  # jobs at once; 0: not learned
+    code: int = 0  # the reply that suspended it, as in mta.mail.outcome
+    status: str = ""
+    reason: str = ""
+
+    @property
+    def worth_keeping(self) -> bool:
+        return bool(self.suspended_until or self.learned_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationWaiting:
+    """How many unclaimed, unheld rows a destination has, and the time of the first."""
+
+    destination: str
+    recipients: int
+    next_attempt: float
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """When what waits behind a suspended destination is overdue: its message's lifetime is over `now`, or it is a submission
+    accepted before `delayed_since` of whose delay nobody has decided yet."""
+
+    now: float
+    delayed_since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """`rows` are claimed; `cursor` is where to go on, 0 at the end."""
+
+    rows: tuple[Claimed, ...]
+    cursor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +223,7 @@ class Selection:
     destination: str = ""
     older_than: float = 0.0  # received before this time
     younger_than: float = 0.0
+    due_after: float = 0.0  # next attempt later than this time
 
 
 class Change(enum.StrEnum):
@@ -201,7 +245,8 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Altered:
-    """`changed` recipients of one batch, named in `recipients`; `cursor` for the next batch, 0 at the end.
+    """`changed` recipients of one batch, named in `recipients`, with their `destinations`; `cursor` for the next batch, 0 at the
+    end.
 
     A hold does not end a claim, lest a delivery under way be forgotten and made twice: it counts from the next try on. Who has
     claimed rows in memory, not yet begun, finds here which to give back.
@@ -210,6 +255,7 @@ class Altered:
     changed: int
     cursor: int
     recipients: tuple[int, ...] = ()
+    destinations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,13 +306,30 @@ class Spool(Protocol):
         """Make messages durable in one transaction. Fails with SpoolFull, SpoolFailed."""
 
     def destinations_due(self, now: float, limit: int) -> Deferred[list[DestinationDue]]:
-        """Destinations with unclaimed, unheld queued rows, by the time of their first; at most `limit`."""
+        """Destinations with unclaimed, unheld queued rows, by the time of their first; at most `limit`. Those that are
+        suspended `now` are left out, so that a thousand dead ones hide no living one."""
+
+    def due_of(self, destinations: Sequence[str]) -> Deferred[list[DestinationDue]]:
+        """The same of these destinations alone, suspended or not; those with nothing waiting are left out."""
+
+    def destinations(self) -> Deferred[list[DestinationRecord]]:
+        """What `remember` was told, by key."""
+
+    def remember(self, records: Sequence[DestinationRecord]) -> Deferred[None]:
+        """Keep these records in place of what was known of their destinations; those not worth keeping are forgotten."""
+
+    def waiting(self) -> Deferred[list[DestinationWaiting]]:
+        """All destinations with unclaimed, unheld rows, by key. For operators: it counts."""
 
     def claim(
         self, destination: str, limit: int, owner: int, now: float, lease_until: float
     ) -> Deferred[list[Claimed]]:
         """Claim due rows of one destination (next_attempt ≤ now, not held, unclaimed or lease ended), highest priority and
         oldest first. Several recipients of one message come together as far as `limit` goes."""
+
+    def claim_overdue(self, patience: Patience, owner: int, lease_until: float, cursor: int = 0) -> Deferred[Overdue]:
+        """Claim what waits behind a suspended destination and is overdue, in the order of messages, a bounded number of rows
+        looked at. Rows of one message and slice come together."""
 
     def settle(self, settlements: Sequence[Settlement]) -> Deferred[list[Settled]]:
         """Apply attempts. May wait up to 5 ms to share a commit. One result for each settlement."""

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from mta.mail.address import Address
-from mta.mail.envelope import BodyFile, Content, Message, Recipient, State
+from mta.mail.envelope import BodyFile, Content, Kind, Message, Recipient, State
 from mta.mail.identifiers import IdentifierSource, format_id
 from mta.spool.birth import born
 from mta.spool.contract import (
@@ -28,9 +28,13 @@ from mta.spool.contract import (
     Change,
     Claimed,
     DestinationDue,
+    DestinationRecord,
+    DestinationWaiting,
     Event,
     JournalEntry,
+    Overdue,
     Page,
+    Patience,
     RecipientChange,
     Selection,
     Settled,
@@ -43,6 +47,8 @@ from mta.spool.day import Told
 from mta.spool.journal import accepted_entry, queued_entry
 from mta.spool.queries import lower_ascii, split_address
 from mta.spool.works import ALTERED, LEASE_ENDED, born_children
+
+OVERDUE_MAX = 250  # rows of one call
 
 
 class Timer(Protocol):
@@ -61,6 +67,7 @@ class _Stored:
     journal: dict[int, list[JournalEntry]] = field(default_factory=dict)
     bodies: dict[str, bytes] = field(default_factory=dict)
     history: dict[int, Told] = field(default_factory=dict)
+    destinations: dict[str, DestinationRecord] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)
     high_water: int = 0
     accepted: int = 0
@@ -215,13 +222,64 @@ class MemorySpool:
     def destinations_due(self, now: float, limit: int) -> Deferred[list[DestinationDue]]:
         def look() -> list[DestinationDue]:
             self._end_leases(now)
-            first: dict[str, float] = {}
-            for one in self._waiting():
-                first[one.destination] = min(one.next_attempt, first.get(one.destination, one.next_attempt))
-            order = sorted((at, name) for name, at in first.items())
-            return [DestinationDue(name, at) for at, name in order[:limit]]
+            records = self._stored.destinations
+            suspended = {key for key, one in records.items() if one.suspended_until > now}
+            return [one for one in self._first_times() if one.destination not in suspended][:limit]
 
         return self._do(look)
+
+    def _first_times(self) -> list[DestinationDue]:
+        first: dict[str, float] = {}
+        for one in self._waiting():
+            first[one.destination] = min(one.next_attempt, first.get(one.destination, one.next_attempt))
+        return [DestinationDue(name, at) for at, name in sorted((at, name) for name, at in first.items())]
+
+    def due_of(self, destinations: Sequence[str]) -> Deferred[list[DestinationDue]]:
+        return self._do(lambda: [one for one in self._first_times() if one.destination in destinations])
+
+    def destinations(self) -> Deferred[list[DestinationRecord]]:
+        return self._do(lambda: sorted(self._stored.destinations.values(), key=lambda one: one.key))
+
+    def remember(self, records: Sequence[DestinationRecord]) -> Deferred[None]:
+        def keep() -> None:
+            for one in records:
+                if one.worth_keeping:
+                    self._stored.destinations[one.key] = one
+                else:
+                    self._stored.destinations.pop(one.key, None)
+
+        return self._do(keep)
+
+    def waiting(self) -> Deferred[list[DestinationWaiting]]:
+        def count() -> list[DestinationWaiting]:
+            numbers: dict[str, int] = {}
+            for one in self._waiting():
+                numbers[one.destination] = numbers.get(one.destination, 0) + 1
+            first = {one.destination: one.next_attempt for one in self._first_times()}
+            return [DestinationWaiting(name, numbers[name], first[name]) for name in sorted(numbers)]
+
+        return self._do(count)
+
+    def claim_overdue(self, patience: Patience, owner: int, lease_until: float, cursor: int = 0) -> Deferred[Overdue]:
+        def take() -> Overdue:
+            records, now = self._stored.destinations, patience.now
+            suspended = {key for key, one in records.items() if one.suspended_until > now}
+            rows: list[Claimed] = []
+            for one in sorted(self._waiting(), key=lambda one: (one.message, one.id)):
+                message = self._stored.messages[one.message][0]
+                delayed = (
+                    message.kind is Kind.SUBMISSION
+                    and not one.delay_reported_at
+                    and message.received_at <= patience.delayed_since
+                )
+                if one.destination in suspended and one.message >= cursor and (delayed or message.expires_at <= now):
+                    if len(rows) >= OVERDUE_MAX and rows[-1].message.id != one.message:
+                        return Overdue(tuple(rows), one.message)
+                    claimed = self._put(one, owner=owner, lease_until=lease_until, token=one.token + 1)
+                    rows.append(Claimed(message, claimed))
+            return Overdue(tuple(rows), 0)
+
+        return self._do(take)
 
     def claim(
         self, destination: str, limit: int, owner: int, now: float, lease_until: float
@@ -365,7 +423,8 @@ class MemorySpool:
             changed = [row.recipient for row in page.rows if self._alter(row.recipient, change, now)]
             for one in changed:
                 self._stored.note(JournalEntry(one.message, now, ALTERED[change], one.id, {"by": by}))
-            return Altered(len(changed), page.cursor, tuple([one.id for one in changed]))
+            destinations = dict.fromkeys([one.destination for one in changed])
+            return Altered(len(changed), page.cursor, tuple([one.id for one in changed]), tuple(destinations))
 
         return self._do(alter)
 
@@ -465,6 +524,7 @@ def fits(selection: Selection, message: Message, one: Recipient) -> bool:
         and (not selection.destination or one.destination == selection.destination)
         and (not selection.older_than or message.received_at < selection.older_than)
         and (not selection.younger_than or message.received_at > selection.younger_than)
+        and (not selection.due_after or one.next_attempt > selection.due_after)
     )
 
 

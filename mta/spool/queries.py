@@ -49,7 +49,9 @@ WITH RECURSIVE head(id) AS (
          WHERE other.state = 0 AND other.held = 0 AND other.owner = 0 AND other.destination > last.destination
          ORDER BY other.destination, other.priority, other.next_attempt LIMIT 1))
     FROM head JOIN recipient AS last ON last.id = head.id)
-SELECT destination, min(next_attempt) FROM head JOIN recipient USING (id) GROUP BY destination ORDER BY 2, 1 LIMIT ?"""
+SELECT recipient.destination, min(next_attempt) FROM head JOIN recipient USING (id)
+WHERE NOT EXISTS (SELECT 1 FROM destination WHERE destination.key = recipient.destination AND suspended_until > ?)
+GROUP BY recipient.destination ORDER BY 2, 1 LIMIT ?"""
 
 _NEXT_PRIORITY = """
 SELECT priority FROM recipient INDEXED BY recipient_waiting
@@ -87,8 +89,8 @@ def content(connection: apsw.Connection, identifier: int) -> tuple[Content, byte
     return read_content(row[:-1]), row[-1]
 
 
-def destinations_due(connection: apsw.Connection, limit: int) -> list[DestinationDue]:
-    return [DestinationDue(name, at) for name, at in connection.execute(_DESTINATIONS, (limit,))]
+def destinations_due(connection: apsw.Connection, now: float, limit: int) -> list[DestinationDue]:
+    return [DestinationDue(name, at) for name, at in connection.execute(_DESTINATIONS, (now, limit))]
 
 
 def due(connection: apsw.Connection, destination: str, limit: int, now: float) -> list[int]:
@@ -189,6 +191,8 @@ def where(selection: Selection) -> tuple[str, list[object]]:
         narrow("m.received_at < ?", selection.older_than)
     if selection.younger_than:
         narrow("m.received_at > ?", selection.younger_than)
+    if selection.due_after:
+        narrow("r.next_attempt > ?", selection.due_after)
     return clause, values
 
 

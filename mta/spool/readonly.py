@@ -13,11 +13,23 @@ import apsw
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from mta.mail.envelope import Content, Message, Recipient
-from mta.spool import queries
-from mta.spool.contract import JournalEntry, Page, Selection, SpoolStatus, SpoolUnusable
+from mta.spool import hops, queries
+from mta.spool.contract import (
+    DestinationRecord,
+    DestinationWaiting,
+    JournalEntry,
+    Page,
+    Selection,
+    SpoolStatus,
+    SpoolUnusable,
+)
 from mta.spool.database import BUSY_MS, SCHEMA, check_sqlite, newest_schema
 from mta.spool.disk import FreeSpace, ShardPaths, shards_of
 from mta.spool.reading import checked_content
+
+
+class SpoolForbidden(SpoolUnusable):
+    """Its files belong to somebody else."""
 
 
 class SpoolReader:
@@ -35,6 +47,12 @@ class SpoolReader:
 
     def events(self, message: int) -> Deferred[list[JournalEntry]]:
         return maybeDeferred(queries.events, self._connection, message)
+
+    def destinations(self) -> Deferred[list[DestinationRecord]]:
+        return maybeDeferred(hops.records, self._connection)
+
+    def waiting(self) -> Deferred[list[DestinationWaiting]]:
+        return maybeDeferred(hops.waiting, self._connection)
 
     def content(self, message: int) -> Deferred[Content]:
         """Fails with KeyError, or with SpoolFailed when it is not what was accepted (nothing is held for that here)."""
@@ -68,7 +86,9 @@ def open_reader(root: Path, shard: int = 0) -> SpoolReader:
             raise SpoolUnusable(f"there is no spool in {paths.directory}")
         connection = _connect(paths.database)
     except (apsw.Error, OSError) as error:
-        raise SpoolUnusable(
+        if not isinstance(error, PermissionError) and os.access(paths.database, os.R_OK):
+            raise SpoolUnusable(f"the spool {paths.database} can't be read: {error}") from error
+        raise SpoolForbidden(
             f"the spool {paths.database} can't be read by user {os.geteuid()} ({error}); "
             "run the command as root or as the daemon's user"
         ) from error

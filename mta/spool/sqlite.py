@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from mta.mail.envelope import BodyFile, Content, Message, Recipient, State
 from mta.mail.identifiers import IdentifierSource
-from mta.spool import queries
+from mta.spool import hops, queries
 from mta.spool.body import Bodies, remove_orphans
 from mta.spool.contract import (
     Acceptance,
@@ -32,8 +32,12 @@ from mta.spool.contract import (
     Change,
     Claimed,
     DestinationDue,
+    DestinationRecord,
+    DestinationWaiting,
     JournalEntry,
+    Overdue,
     Page,
+    Patience,
     Selection,
     Settled,
     Settlement,
@@ -135,13 +139,35 @@ class SqliteSpool:
     def destinations_due(self, now: float, limit: int) -> Deferred[list[DestinationDue]]:
         if self._writer.claims.any_ended(now):
             ended: Deferred[Any] = self._do(EndLeases(self._writer.claims, now))
-            return ended.addCallback(lambda _: self._read(queries.destinations_due, limit))
-        return self._read(queries.destinations_due, limit)
+            return ended.addCallback(lambda _: self._read(queries.destinations_due, now, limit))
+        return self._read(queries.destinations_due, now, limit)
+
+    def due_of(self, destinations: Sequence[str]) -> Deferred[list[DestinationDue]]:
+        return self._read(hops.due_of, destinations)
+
+    def destinations(self) -> Deferred[list[DestinationRecord]]:
+        return self._read(hops.records)
+
+    def remember(self, records: Sequence[DestinationRecord]) -> Deferred[None]:
+        return self._do(hops.Remember(records))
+
+    def waiting(self) -> Deferred[list[DestinationWaiting]]:
+        return self._keep(hops.waiting)
 
     def claim(
         self, destination: str, limit: int, owner: int, now: float, lease_until: float
     ) -> Deferred[list[Claimed]]:
         return self._do(Claim(self._writer.claims, destination, limit, owner, now, lease_until))
+
+    def claim_overdue(self, patience: Patience, owner: int, lease_until: float, cursor: int = 0) -> Deferred[Overdue]:
+        def take(found: tuple[list[int], int]) -> Any:
+            recipients, following = found
+            if not recipients:
+                return Overdue((), following)
+            claimed: Deferred[Any] = self._do(hops.ClaimRows(recipients, owner, lease_until))
+            return claimed.addCallback(lambda rows: Overdue(tuple(rows), following))
+
+        return self._keep(hops.overdue, patience, cursor).addCallback(take)
 
     def settle(self, settlements: Sequence[Settlement]) -> Deferred[list[Settled]]:
         return self._do(Settle(settlements, self))
@@ -167,8 +193,7 @@ class SqliteSpool:
         return self._read(queries.message, message)
 
     def select(self, selection: Selection, limit: int, cursor: int = 0) -> Deferred[Page]:
-        # Not in the reader's thread: a search through a long queue must not stand before what the scheduler asks.
-        return self._keeper.submit(self._keeping.ask, queries.select, selection, limit, cursor)
+        return self._keep(queries.select, selection, limit, cursor)
 
     def events(self, message: int) -> Deferred[list[JournalEntry]]:
         return self._read(queries.events, message)
@@ -177,7 +202,11 @@ class SqliteSpool:
         self, selection: Selection, change: Change, now: float, by: str, limit: int = 500, cursor: int = 0
     ) -> Deferred[Altered]:
         def change_rows(page: Page) -> Deferred[Altered]:
-            rows = [(row.message.id, row.recipient.id) for row in page.rows if row.recipient.state is State.QUEUED]
+            rows = [
+                (row.message.id, row.recipient.id, row.recipient.destination)
+                for row in page.rows
+                if row.recipient.state is State.QUEUED
+            ]
             return self._do(Alter(rows, change, now, by, page.cursor))
 
         return self.select(selection, limit, cursor).addCallback(change_rows)
@@ -251,6 +280,12 @@ class SqliteSpool:
         if self._closed is not None:
             return fail(SpoolError("the spool is closed"))
         return self._reader.submit(self._reading.ask, query, *arguments)
+
+    def _keep(self, query: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        """Not in the reader's thread: a search through a long queue must not stand before what the scheduler asks."""
+        if self._closed is not None:
+            return fail(SpoolError("the spool is closed"))
+        return self._keeper.submit(self._keeping.ask, query, *arguments)
 
 
 def size_of(path: Path) -> int:

@@ -304,26 +304,28 @@ class Alter(Work):
 
     __slots__ = ("_by", "_change", "_cursor", "_now", "_rows")
 
-    def __init__(self, rows: Sequence[tuple[int, int]], change: Change, now: float, by: str, cursor: int) -> None:
-        """`rows`: (message, recipient)."""
+    def __init__(self, rows: Sequence[tuple[int, int, str]], change: Change, now: float, by: str, cursor: int) -> None:
+        """`rows`: (message, recipient, destination)."""
         super().__init__()
         self._rows, self._change, self._now, self._by, self._cursor = rows, change, now, by, cursor
 
     def apply(self, transaction: Transaction) -> None:
         text, data = _ALTER[self._change], encode_data({"by": self._by})
         changed: list[int] = []
-        for message, recipient in self._rows:
+        destinations: dict[str, None] = {}
+        for message, recipient, destination in self._rows:
             values = (recipient, self._now) if self._change is Change.RETRY else (recipient,)
             transaction.cursor.execute(text, values)
             if not transaction.connection.changes():
                 continue
             changed.append(recipient)
+            destinations[destination] = None
             row = (message, transaction.next_seq(), self._now, ALTERED[self._change], recipient, data)
             transaction.journal.append(row)
             if self._change is Change.REMOVE:
                 transaction.claims[recipient] = None
                 transaction.finished.append(message)
-        self.result = Altered(len(changed), self._cursor, tuple(changed))
+        self.result = Altered(len(changed), self._cursor, tuple(changed), tuple(destinations))
 
 
 class Quarantine(Work):

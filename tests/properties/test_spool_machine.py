@@ -25,7 +25,9 @@ from mta.spool.contract import (
     Acceptance,
     Accepted,
     Change,
+    DestinationRecord,
     Event,
+    Patience,
     Selection,
     Settlement,
 )
@@ -68,6 +70,8 @@ class SpoolMachine(RuleBasedStateMachine):
         self.known: dict[int, Known] = {}
         self.bodies: dict[int, str] = {}  # message -> file
         self.moved: set[int] = set()
+        self.received: dict[int, float] = {}  # by message
+        self.suspended: dict[str, float] = {}  # until
 
     def teardown(self) -> None:
         try:
@@ -112,6 +116,7 @@ class SpoolMachine(RuleBasedStateMachine):
         )  # fmt: skip
 
     def learn(self, accepted: Accepted) -> None:
+        self.received[accepted.message.id] = accepted.message.received_at
         for one in accepted.recipients:
             assert one.id not in self.known
             self.known[one.id] = Known(
@@ -175,10 +180,33 @@ class SpoolMachine(RuleBasedStateMachine):
         first = {}
         for destination in DESTINATIONS:
             waiting = self.waiting(destination)
-            if waiting:
+            if waiting and self.suspended.get(destination, 0.0) <= self.house.now:
                 first[destination] = min(one.next_attempt for one in waiting.values())
         assert {one.destination: one.next_attempt for one in due} == first
         assert [one.next_attempt for one in due] == sorted(first.values())
+
+    @rule(destination=st.sampled_from(DESTINATIONS), seconds=st.sampled_from((0.0, 60.0, 7 * 86400.0)))
+    def suspend(self, destination: str, seconds: float) -> None:
+        until = self.house.now + seconds if seconds else 0.0
+        self.house.wait(self.house.spool.remember((DestinationRecord(destination, until, 1),)))
+        self.suspended[destination] = until
+        kept = self.house.wait(self.house.spool.destinations())
+        assert {one.key: one.suspended_until for one in kept} == {key: at for key, at in self.suspended.items() if at}
+
+    @rule()
+    def claim_overdue(self) -> None:
+        now = self.house.now
+        found = self.house.wait(self.house.spool.claim_overdue(Patience(now, 0.0), self.owner, now + LEASE_SECONDS))
+        expected = {
+            number: one
+            for key, until in self.suspended.items()
+            for number, one in self.waiting(key).items()
+            if until > now and self.received[one.message] + 5 * 86400 <= now
+        }
+        assert {row.recipient.id for row in found.rows} == expected.keys()
+        assert found.cursor == 0
+        for one in expected.values():
+            one.owner, one.lease, one.token = self.owner, now + LEASE_SECONDS, one.token + 1
 
     def claimed(self) -> list[int]:
         return [number for number, one in self.known.items() if one.owner]
@@ -255,7 +283,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.house.wait(self.house.spool.unclaim(((number, one.token), (number, one.token - 1))))
         one.owner, one.lease, one.token = 0, 0.0, one.token + 1
 
-    @rule(seconds=st.sampled_from((0.5, 30.0, 61.0, LEASE_SECONDS + 1, -3600.0)))
+    @rule(seconds=st.sampled_from((0.5, 30.0, 61.0, LEASE_SECONDS + 1, 5 * 86400.0, -3600.0)))
     def time_passes(self, seconds: float) -> None:
         """Or steps back: what was due stays due or waits; nothing is lost by it."""
         self.house.now += seconds

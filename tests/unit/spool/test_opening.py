@@ -11,7 +11,7 @@ import pytest
 from mta.mail.identifiers import shard_of
 from mta.spool import database
 from mta.spool.contract import SpoolLocked, SpoolUnusable
-from mta.spool.database import SCHEMA, check_sqlite, migrate
+from mta.spool.database import SCHEMA, check_sqlite, migrate, newest_schema
 from mta.spool.disk import shards_of
 from mta.spool.sqlite import SqliteSpool, open_spool
 from mta.testing.pumped_reactor import PumpedReactor
@@ -127,14 +127,17 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
+KNOWN = newest_schema(SCHEMA / "spool")
+
+
 @pytest.fixture
 def later_schema(tmp_path: Path) -> Path:
     """The schema of some release to come: ours, and one step more."""
     folder = tmp_path / "schema"
     shutil.copytree(SCHEMA / "spool", folder)
-    (folder / "0002.sql").write_text(
+    (folder / f"{KNOWN + 1:04}.sql").write_text(
         "ALTER TABLE message ADD COLUMN colour TEXT NOT NULL DEFAULT 'red';\n"
-        "CREATE TABLE destination (key TEXT PRIMARY KEY);\n"
+        "CREATE TABLE novelty (key TEXT PRIMARY KEY);\n"
     )
     return folder
 
@@ -144,21 +147,21 @@ def test_an_older_schema_is_brought_up_to_date_and_its_mail_stays(sqlite: Sqlite
     sqlite.wait(sqlite.spool.accept((letter(number),)))
     sqlite.wait(sqlite.spool.close())
     connection = apsw.Connection(str(sqlite.root / "0" / "spool.db"))
-    assert migrate(connection, later_schema) == (1, 2)
-    assert migrate(connection, later_schema) == (2, 2)
+    assert migrate(connection, later_schema) == (KNOWN, KNOWN + 1)
+    assert migrate(connection, later_schema) == (KNOWN + 1, KNOWN + 1)
     assert connection.execute("SELECT id, colour FROM message").fetchall() == [(number, "red")]
-    assert connection.execute("SELECT count(*) FROM destination").get == 0
+    assert connection.execute("SELECT count(*) FROM novelty").get == 0
     connection.close()
 
 
 def test_a_step_that_fails_leaves_the_old_schema(sqlite: SqliteHouse, later_schema: Path) -> None:
     sqlite.wait(sqlite.spool.close())
-    with (later_schema / "0002.sql").open("a") as file:
+    with (later_schema / f"{KNOWN + 1:04}.sql").open("a") as file:
         file.write("INSERT INTO nowhere VALUES (1);\n")
     connection = apsw.Connection(str(sqlite.root / "0" / "spool.db"))
     with pytest.raises(apsw.SQLError):
         migrate(connection, later_schema)
-    assert connection.execute("SELECT schema_version FROM meta").get == 1
+    assert connection.execute("SELECT schema_version FROM meta").get == KNOWN
     assert "colour" not in [row[1] for row in connection.execute("PRAGMA table_info(message)")]
     connection.close()
 
