@@ -334,6 +334,10 @@ class Queue(Table):
     hold: bool = Field(default=False, description="hold all new mail until `mta queue release`")
     lifetime: Seconds = Field(default=5 * 86400.0, description="a message older than this fails")
     report_lifetime: Seconds = Field(default=2 * 86400.0, description="the same for reports (null reverse-path)")
+    delay_report_after: SecondsOrNone = Field(
+        default=4 * 3600.0,
+        description="who submitted a message that is still queued then is told, once a recipient; 0: nobody is",
+    )
     retry_min: Seconds = Field(
         default=300.0, description="wait after the first deferral; doubles with each further one"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from mta.mail.address import Address
+from mta.smtp.xtext import decode_utf8_xtext, encode_utf8_xtext
 
 LINE_LIMIT_OCTETS = 78  # RFC 5322 section 2.1.1, where there is a space to fold at
 TEXT_LIMIT_CHARACTERS = 900  # with its field's name it stays below 998 (RFC 5322 section 2.1.1) even in one word
@@ -16,8 +17,6 @@ TEXT_LIMIT_CHARACTERS = 900  # with its field's name it stays below 998 (RFC 532
 _NAME = re.compile(r"[!-9;-~]+")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ATOM = re.compile(r"[A-Za-z0-9-]+")
-# RFC 6533 section 3: what stands for itself in the 7-bit form of a UTF-8 address
-_NOT_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")
 
 
 class FieldError(ValueError):
@@ -62,22 +61,31 @@ def _escaped(character: str) -> str:
     return f"\\x{point:02x}" if point < 0x100 else f"\\u{{{point:x}}}"
 
 
-def typed_address(address: Address) -> str:
-    """`rfc822; user@example.org`, or `utf-8; ...` in the 7-bit form of RFC 6533 section 3, which every reader and hop can bear."""
+def shown_text(text: str) -> str:
+    """Text of somebody else for a person's eyes: printable Unicode as it is, the rest (control and direction marks too) \\x escapes."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def typed_address(address: Address, *, native: bool = False) -> str:
+    """`rfc822; user@example.org`; for what is not ASCII `utf-8; ...`, as it is where `native`, else in the 7-bit form."""
     text = str(address)
-    return "rfc822; " + text if text.isascii() else "utf-8; " + utf8_address_in_ascii(text)
+    return "rfc822; " + text if text.isascii() else _utf8(text, native)
 
 
-def utf8_address_in_ascii(text: str) -> str:
-    """utf-8-addr-xtext of RFC 6533 section 3."""
-    return _NOT_QCHAR.sub(lambda hit: f"\\x{{{ord(hit[0]):02X}}}", text)
-
-
-def original_recipient(orcpt: str) -> str:
+def original_recipient(orcpt: str, *, native: bool = False) -> str:
     """ORCPT (`type;address`, xtext decoded) as an Original-Recipient value; "" when there is none, or none that is lawful."""
     kind, separator, text = orcpt.partition(";")
     if not separator or not text or not _ATOM.fullmatch(kind) or _CONTROL.search(text):
         return ""
-    if not text.isascii():
-        kind, text = "utf-8", utf8_address_in_ascii(text)
-    return f"{kind}; {text}" if len(text) <= TEXT_LIMIT_CHARACTERS else ""
+    if kind.lower() == "utf-8" or not text.isascii():
+        value = _utf8(decode_utf8_xtext(text), native)
+    else:
+        value = f"{kind}; {text}"
+    return value if len(value) <= TEXT_LIMIT_CHARACTERS else ""
+
+
+def _utf8(text: str, native: bool) -> str:
+    """RFC 6533 section 3. What could be taken for an escape, or is no printable text, goes in the 7-bit form in any case."""
+    if native and text.isprintable() and "\\" not in text:
+        return "utf-8; " + text
+    return "utf-8; " + encode_utf8_xtext(text)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mta.mail.envelope import NewRecipient
+
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
@@ -47,4 +49,15 @@ class Failed:
     text: str
 
 
-Outcome = Delivered | Relayed | Deferred | Failed
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """Replaced by `children` (alias, list, forward), which are inserted in the transaction that settles it. Never without a child:
+    an alias to nobody is a failure. What they inherit of NOTIFY and ORCPT says mta.dsn.inheritance."""
+
+    code: int
+    status: str
+    text: str  # the rule that expanded it
+    children: tuple[NewRecipient, ...]
+
+
+Outcome = Delivered | Relayed | Deferred | Failed | Expanded

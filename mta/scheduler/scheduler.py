@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from mta.config.model import Configuration
 from mta.delivery.agent import Attempt, Job, same_for_all
+from mta.dsn.report import Action
 from mta.mail.address import parse_address
 from mta.mail.envelope import Content, Recipient, State
 from mta.mail.identifiers import format_id
@@ -33,6 +34,7 @@ from mta.scheduler.destinations import Destination, unreached
 from mta.scheduler.doubt import ClockDoubt
 from mta.scheduler.heads import LOADED_PER_SLOT, Heads
 from mta.scheduler.lookout import LEASE_OF_A_BOOT_SECONDS, Lookout
+from mta.scheduler.reports import report_kinds
 from mta.scheduler.settlement import SettlementPolicy
 from mta.scheduler.settling import Settler
 from mta.scheduler.work import Work, grouped
@@ -49,9 +51,10 @@ STOP_SECONDS = 10.0  # for attempts under way at a shutdown
 _ATTEMPTS = counters("mta_attempts_total", "Recipients attempted, by what became of them", "outcome")
 _COUNTS = {
     event: _ATTEMPTS.bound(event.value)
-    for event in (Event.DELIVERED, Event.RELAYED, Event.DEFERRED, Event.FAILED, Event.DISCARDED)
+    for event in (Event.DELIVERED, Event.RELAYED, Event.DEFERRED, Event.FAILED, Event.DISCARDED, Event.EXPANDED)
 }
-_REPORTS = counters("mta_reports_total", "Delivery status notifications enqueued", "kind").bound("failed")
+_REPORTS = counters("mta_reports_total", "Delivery status notifications enqueued", "kind")
+_REPORT_COUNTS = {action.value: _REPORTS.bound(action.value) for action in Action}
 _SUSPENSIONS = counter("mta_destination_suspensions_total", "Destinations taken for dead")
 _DELAY = histogram("mta_delivery_delay_seconds", "From acceptance to delivery or relay")
 _WAITING = gauges("mta_scheduler_waiting", "Recipients in memory that wait for their turn", "shard")
@@ -203,6 +206,7 @@ class Scheduler:
                 random=self._random,
                 owner=self._owner,
                 lease_seconds=LEASE_OF_A_BOOT_SECONDS,
+                delay_report_after=queue.delay_report_after,
             )
         return self._policy
 
@@ -384,10 +388,17 @@ class Scheduler:
                 status=change.status,
                 reply=f"{change.code} {change.text}" if change.code else change.text,
             )
-        for report, accepted in zip(settlement.reports, result.reports, strict=True):
-            _REPORTS.value += 1
+        if settlement.reports:
+            self._reported(message.id, settlement, result)
+        if result.children:
+            self._lookout.expect(0.0)  # claimed by nobody, and due
+
+    def _reported(self, cause: int, settlement: Settlement, result: Settled) -> None:
+        kinds = report_kinds(settlement)
+        for report, accepted, kind in zip(settlement.reports, result.reports, kinds, strict=True):
+            _REPORT_COUNTS[kind].value += 1
             to = accepted.recipients[0].original
-            self._log.event("report", accepted.message.id, kind="failed", cause=format_id(message.id), to=to)
+            self._log.event("report", accepted.message.id, kind=kind, cause=format_id(cause), to=to)
             self.offer(accepted, report.content)
 
     def dropped(self, work: Work, attempt: Attempt, recipients: Sequence[Recipient]) -> None:

@@ -1,27 +1,34 @@
-"""What one attempt settles: outcomes, next attempts, the report they cause, the journal - one value, one transaction (law 3). Pure.
+"""What one attempt settles: outcomes, next attempts, the reports they cause, the journal - one value, one transaction (law 3). Pure.
 
 - Every recipient of the attempt is in exactly one change (law 2). An outcome that is missing or unknown is a deferral (law 4).
-- A deferral becomes a failure only after the message's lifetime AND after EXPIRY_ATTEMPTS_MIN attempts, and not while the wall clock
-  is in doubt: a clock that jumps bounces nobody.
-- A failed recipient has either a report in the same settlement or a journal entry that says why none is owed: a null reverse-path
-  (law 5), NOTIFY (RFC 3461 section 4.1), or a return address that we ourselves refuse.
-- One report speaks of all recipients of a message that fail in one attempt.
+- A deferral becomes a failure only after the message's lifetime AND after EXPIRY_ATTEMPTS_MIN attempts, of the recipient or of its
+  destination, and not while the wall clock is in doubt: a clock that jumps bounces nobody, and tells nobody of a delay.
+- A failed recipient has either a report in the same settlement or a journal entry that says why none is owed (reports.py).
+- Of a recipient that waits for a suspended destination nobody makes an attempt, yet its sender is told of the delay and it expires:
+  `settle_waiting`, at the times that `next_notice` names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mta.delivery.agent import Attempt, Job, Try
-from mta.dsn.compose import FailedRecipient, ReportFrame, compose_failure_report
-from mta.mail.address import Address
-from mta.mail.envelope import Kind, Message, NewRecipient, Notify, Recipient, State
-from mta.mail.identifiers import format_id
-from mta.mail.outcome import Deferred, Delivered, Failed, Outcome, Relayed
-from mta.routing.router import Place, Router
+from mta.dsn.report import Action
+from mta.mail.envelope import Message, NewRecipient, Recipient, State
+from mta.mail.outcome import Deferred, Delivered, Expanded, Failed, Outcome, Relayed
+from mta.mail.trace import literal
 from mta.scheduler.backoff import retry_delay
-from mta.spool.contract import Acceptance, Event, JournalEntry, RecipientChange, Settlement
+from mta.scheduler.reports import NEVER_TOLD, Notice, delay_told_at, make_reports, success_of
+from mta.scheduler.terms import SettlementPolicy
+from mta.spool.contract import Event, JournalEntry, RecipientChange, Settlement
+
+__all__ = (
+    "SettlementPolicy",
+    "next_notice",
+    "settle_attempt",
+    "settle_waiting",
+)  # settling and its terms come together
 
 EXPIRY_ATTEMPTS_MIN = 3
 EXPIRED_STATUS = "5.4.7"  # RFC 3463 section 3.5: delivery time expired
@@ -33,36 +40,31 @@ _KINDS: Mapping[type, tuple[State, Event]] = {
     Relayed: (State.RELAYED, Event.RELAYED),
     Failed: (State.FAILED, Event.FAILED),
     Deferred: (State.QUEUED, Event.DEFERRED),
+    Expanded: (State.EXPANDED, Event.EXPANDED),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SettlementPolicy:
-    """What settling depends on beside the attempt. Made once for each snapshot of the settings."""
-
-    retry_min: float
-    retry_max: float
-    report_lifetime: float
-    hold_reports: bool
-    concurrency: int  # jobs at once to one destination
-    hostname: str
-    postmaster: Address
-    generation: int  # of the settings
-    router: Router  # leads a report to the sender
-    new_id: Callable[[], int]
-    random: Callable[[], float]
-    owner: int  # reports are born claimed by it
-    lease_seconds: float
-
-
 def settle_attempt(
-    job: Job, attempt: Attempt, now: float, policy: SettlementPolicy, *, may_expire: bool = True
+    job: Job,
+    attempt: Attempt,
+    now: float,
+    policy: SettlementPolicy,
+    *,
+    may_expire: bool = True,
+    destination_attempts: int = 0,
+    notices: bool = True,
 ) -> Settlement:
-    """The one settlement of an attempt. `may_expire` is False while the wall clock is in doubt."""
+    """The one settlement of an attempt.
+
+    `may_expire` is False while the wall clock is in doubt. `destination_attempts`: how often in a row the destination itself was not
+    reached. `notices` False: nobody is told of delays and successes, only of failures (because telling failed by a bug of ours).
+    """
     message, outcomes = job.message, attempt.outcomes
     shared = _shared_data(job.destination, attempt)
-    changes, journal = [], []
-    failed: list[tuple[Recipient, FailedRecipient]] = []
+    changes: list[RecipientChange] = []
+    journal: list[JournalEntry] = []
+    told: list[Notice] = []
+    children: tuple[NewRecipient, ...] = ()
     for recipient in job.recipients:
         outcome: Outcome = outcomes.get(recipient.id, _NO_OUTCOME)
         kind = _KINDS.get(type(outcome))
@@ -74,29 +76,41 @@ def settle_attempt(
         uncertain = recipient.uncertain
         data: dict[str, object] = {"code": code, "status": status, "text": text, "attempt": attempts, **shared}
         next_attempt = 0.0
+        action: Action | None = None
         if state is State.QUEUED:
             uncertain = uncertain or getattr(outcome, "uncertain", False)
-            if may_expire and now >= message.expires_at and attempts >= EXPIRY_ATTEMPTS_MIN:
-                state, event = State.FAILED, Event.FAILED
-                data["expired"] = EXPIRED_STATUS
-                status = EXPIRED_STATUS
+            if may_expire and _is_over(message, max(attempts, destination_attempts), now):
+                state, event, action = State.FAILED, Event.FAILED, Action.FAILED
+                data["expired"] = status = EXPIRED_STATUS
             else:
                 next_attempt = now + retry_delay(attempts, policy.retry_min, policy.retry_max, policy.random)
                 data["next"] = next_attempt
+                if notices and may_expire and now >= delay_told_at(message, recipient, policy):
+                    action = Action.DELAYED
+        elif state is State.FAILED:
+            action = Action.FAILED
         elif state is State.DELIVERED and job.destination.startswith(DISCARD_SCHEME):
             state, event = State.DISCARDED, Event.DISCARDED
+        elif recipient.notify and notices:
+            action = success_of(outcome)
+        if isinstance(outcome, Expanded):
+            children += _children(recipient, outcome)
+            data["children"] = len(outcome.children)
         if uncertain:
             data["uncertain"] = True
-        if state is State.FAILED:
-            failed.append((recipient, _told(recipient, outcome, status, uncertain, attempt.trail)))
+        if action is not None:
+            expired = event is Event.FAILED and isinstance(outcome, Deferred)
+            host = _host(attempt.trail)
+            told.append(Notice(recipient, action, outcome, status, host, now, expired, uncertain))
         changes.append(
             RecipientChange(recipient.id, recipient.token, state, code, status, text, next_attempt, attempts, uncertain)
         )
         journal.append(JournalEntry(message.id, now, event, recipient.id, data))
-    if not failed:
-        return Settlement(message.id, tuple(changes), journal=tuple(journal))
-    reports, told = _report(job, failed, now, policy)
-    return Settlement(message.id, tuple(changes), reports=reports, journal=(*journal, *told))
+    if not told:
+        return Settlement(message.id, tuple(changes), children, (), tuple(journal))
+    reports, entries, reported = make_reports(job, told, now, policy)
+    _mark_delays(changes, told, reported, now)
+    return Settlement(message.id, tuple(changes), children, reports, (*journal, *entries))
 
 
 def _shared_data(destination: str, attempt: Attempt) -> dict[str, object]:
@@ -120,92 +134,83 @@ def _shared_data(destination: str, attempt: Attempt) -> dict[str, object]:
     return data
 
 
-def _told(
-    recipient: Recipient, outcome: Outcome, status: str, uncertain: bool, trail: Sequence[Try]
-) -> FailedRecipient:
-    heard = f"{outcome.code} " if outcome.code else ""
-    return FailedRecipient(
-        address=recipient.address,
-        orcpt=recipient.orcpt,
-        status=status,
-        diagnostic=f"{heard}{outcome.status} {outcome.text}",
-        host=(trail[-1].host or trail[-1].address) if trail and outcome.code else "",
-        expired=isinstance(outcome, Deferred),
-        uncertain=uncertain,
-    )
+def _host(trail: Sequence[Try]) -> str:
+    """Who spoke last."""
+    if not trail:
+        return ""
+    return trail[-1].host or (literal(trail[-1].address) if trail[-1].address else "")
 
 
-# --- reports ----------------------------------------------------------------------------------------------------------
+def _is_over(message: Message, attempts: int, now: float) -> bool:
+    return now >= message.expires_at and attempts >= EXPIRY_ATTEMPTS_MIN
 
 
-def _report(
-    job: Job, failed: Sequence[tuple[Recipient, FailedRecipient]], now: float, policy: SettlementPolicy
-) -> tuple[tuple[Acceptance, ...], list[JournalEntry]]:
-    """The report that is owed for failures, and a journal entry for each failed recipient: it, or why there is none."""
+def _children(recipient: Recipient, outcome: Expanded) -> tuple[NewRecipient, ...]:
+    """They know their parent. Raises ValueError when there are none: an expansion to nobody would lose the mail (law 2)."""
+    if not outcome.children:
+        raise ValueError(f"recipient {recipient.id} was expanded to nobody")
+    return tuple(replace(child, parent=recipient.id) for child in outcome.children)
+
+
+def _mark_delays(changes: list[RecipientChange], told: Sequence[Notice], reported: set[int], now: float) -> None:
+    """Whoever was told of is not told of again."""
+    delayed = {each.recipient.id for each in told if each.action is Action.DELAYED} & reported
+    for index, change in enumerate(changes):
+        if change.recipient in delayed:
+            changes[index] = replace(change, delay_reported_at=now)
+
+
+# --- recipients that wait for a suspended destination -----------------------------------------------------------------
+
+
+def next_notice(message: Message, recipient: Recipient, policy: SettlementPolicy) -> float:
+    """When `settle_waiting` will have something to say of a row although nobody attempts it: its delay report, or its end."""
+    return min(message.expires_at, delay_told_at(message, recipient, policy))
+
+
+def settle_waiting(
+    job: Job,
+    outcome: Deferred,
+    now: float,
+    policy: SettlementPolicy,
+    *,
+    may_expire: bool = True,
+    destination_attempts: int = 0,
+) -> Settlement | None:
+    """What is owed to claimed rows that were not attempted, because their destination is suspended: reports of delay, and expiry.
+
+    `outcome` is what was last heard of the destination, `destination_attempts` how often in a row it was not reached. Attempts are not
+    counted and next attempts stay. Rows that nothing happened to are in no change: their claims are to be given back. None when
+    that goes for all.
+    """
     message = job.message
-    journal, owed = [], []
-    for recipient, told in failed:
-        reason = _not_owed(message, recipient)
-        if reason:
-            data = {"reason": reason}
-            journal.append(JournalEntry(message.id, now, Event.REPORT_NOT_OWED, recipient.id, data))
+    if not may_expire:
+        return None
+    changes: list[RecipientChange] = []
+    journal: list[JournalEntry] = []
+    told: list[Notice] = []
+    for recipient in job.recipients:
+        attempts, status, next_attempt = recipient.attempts, outcome.status, recipient.next_attempt
+        if _is_over(message, max(attempts, destination_attempts), now):
+            state, action, next_attempt, status = State.FAILED, Action.FAILED, 0.0, EXPIRED_STATUS
+            data = {"code": outcome.code, "status": outcome.status, "text": outcome.text, "attempt": attempts}
+            data |= {"destination": job.destination, "expired": EXPIRED_STATUS}
+            journal.append(JournalEntry(message.id, now, Event.FAILED, recipient.id, data))
+        elif now >= delay_told_at(message, recipient, policy) < NEVER_TOLD:
+            state, action = State.QUEUED, Action.DELAYED
         else:
-            owed.append((recipient, told))
-    if not owed:
-        return (), journal
-    sender = _return_path(message, owed[0][0])
-    resolution = policy.router.resolve(sender)
-    if resolution.place is Place.REFUSED or not resolution.destination:
-        reason = f"the return address is refused here: {resolution.reply} ({resolution.rule})"
-        journal += [
-            JournalEntry(message.id, now, Event.REPORT_NOT_OWED, recipient.id, {"reason": reason})
-            for recipient, _ in owed
-        ]
-        return (), journal
-    identifier = policy.new_id()
-    frame = ReportFrame(
-        id=identifier,
-        to=sender,
-        hostname=policy.hostname,
-        postmaster=policy.postmaster,
-        boundary=f"{format_id(identifier)}/{int(policy.random() * 2**53):014x}",
-        now=now,
-        lifetime=policy.report_lifetime,
-        cause_recipient=owed[0][0].id,
-        generation=policy.generation,
-    )
-    record, content = compose_failure_report(message, job.content, [told for _, told in owed], frame)
-    report = Acceptance(
-        record,
-        (
-            NewRecipient(
-                resolution.address,
-                str(sender),
-                resolution.destination,
-                held=policy.hold_reports,
-                route_generation=policy.router.generation,
-            ),
-        ),
-        content,
-        claim_for=policy.owner,
-        lease_until=now + policy.lease_seconds,
-    )
-    data = {"report": format_id(identifier), "kind": "failed", "to": str(sender)}
-    journal += [JournalEntry(message.id, now, Event.REPORTED, recipient.id, data) for recipient, _ in owed]
-    return (report,), journal
-
-
-def _return_path(message: Message, recipient: Recipient) -> Address:
-    return message.reverse_path if recipient.reverse_path is None else recipient.reverse_path
-
-
-def _not_owed(message: Message, recipient: Recipient) -> str:
-    """Why a failure of this recipient causes no report; "" when it does."""
-    if message.kind is Kind.REPORT or not _return_path(message, recipient):
-        return "null reverse-path"  # RFC 5321 section 6.1: a DSN never causes a DSN (law 5)
-    notify = recipient.notify
-    if notify & Notify.NEVER:
-        return "NOTIFY=NEVER"
-    if notify and not notify & Notify.FAILURE:
-        return "NOTIFY without FAILURE"
-    return ""
+            continue
+        uncertain = recipient.uncertain
+        expired = action is Action.FAILED
+        told.append(Notice(recipient, action, outcome, status, expired=expired, uncertain=uncertain))
+        changes.append(
+            RecipientChange(
+                recipient.id, recipient.token, state, outcome.code, status, outcome.text, next_attempt, attempts, uncertain
+            )
+        )  # fmt: skip
+    reports, entries, reported = make_reports(job, told, now, policy)
+    changes = [each for each in changes if each.state is State.FAILED or each.recipient in reported]
+    if not changes:
+        return None
+    _mark_delays(changes, told, reported, now)
+    return Settlement(message.id, tuple(changes), (), reports, (*journal, *entries))

@@ -30,6 +30,7 @@ from mta.telemetry.metrics import counter
 
 RETRY_SECONDS = 1.0  # first wait for a failing spool; doubles
 RETRY_MAX_SECONDS = 30.0
+YOUNG_SECONDS = 60.0
 UNSETTLED_MAX = (
     2000  # attempts on their way to the spool; beyond it no new ones begin: a slow disk must not fill the memory
 )
@@ -114,12 +115,13 @@ class Settler:
         content = work.content
         assert content is not None
         job = work.job(content)
-        may_expire = now < work.message.expires_at or scene.may_expire()
+        # What is young neither expires nor is reported as delayed: for it nobody asks whether the clock is right.
+        may_expire = now < work.message.received_at + YOUNG_SECONDS or scene.may_expire()
         try:
             return settle_attempt(job, attempt, now, scene.policy(), may_expire=may_expire)
         except Exception:  # noqa: BLE001 - nobody is bounced because of a bug of ours
             _log.failure("settling an attempt failed; its failures become deferrals")
-            return settle_attempt(job, _without_failures(attempt), now, scene.policy(), may_expire=False)
+            return settle_attempt(job, _without_failures(attempt), now, scene.policy(), may_expire=False, notices=False)
 
     def _stored(self, results: list[Settled], work: Work, attempt: Attempt, settlement: Settlement) -> None:
         result = results[0]

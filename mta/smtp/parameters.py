@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mta.mail.address import AddressError, parse_address
 from mta.mail.envelope import Notify
 from mta.mail.reply import BAD_SYNTAX, BINARYMIME_NEEDS_BDAT, UNKNOWN_PARAMETER, Reply
-from mta.smtp.xtext import decode_xtext
+from mta.smtp.xtext import decode_xtext, encode_utf8_xtext
 
 ENVID_LIMIT_OCTETS = 100  # RFC 3461 section 4.4
 ORCPT_LIMIT_OCTETS = 500  # RFC 3461 section 4.2
@@ -16,6 +16,7 @@ _SIZE_DIGITS = 20  # RFC 1870 section 4
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,50}")
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-F]{2,6})\}")  # RFC 6533 section 3
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 _NOTIFY = {"SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY": Notify.DELAY}
 
 
@@ -152,10 +153,16 @@ def _orcpt(value: str) -> str:
         decoded = text if not text.isascii() else _xtext(text, "ORCPT")
         if _UNICODE_ESCAPE.sub("", decoded).count("\\x{"):
             raise _bad("Malformed ORCPT")
-        return f"utf-8;{decoded}"
+        # Kept in the 7-bit form, so that it can be passed on to every hop that speaks DSN.
+        return f"utf-8;{_ascii_form(decoded)}"
     if not text.isascii():
         raise _bad("Malformed ORCPT")
     return f"{kind.lower()};{_xtext(text, 'ORCPT')}"
+
+
+def _ascii_form(text: str) -> str:
+    """Of utf-8-addr-unitext, whose escapes stand for themselves."""
+    return _BEYOND_ASCII.sub(lambda hit: encode_utf8_xtext(hit[0]), text)
 
 
 def _auth(value: str) -> str:

@@ -1,4 +1,5 @@
-"""xtext of RFC 3461 section 4: how arbitrary text travels in ENVID, ORCPT and AUTH= parameters."""
+"""How arbitrary text travels in ENVID, ORCPT and AUTH= parameters: xtext (RFC 3461 section 4), and the 7-bit form of addresses beyond
+ASCII in ORCPT and in reports (utf-8-addr-xtext of RFC 6533 section 3)."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ import re
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
 _ENCODED = re.compile(r"\+([0-9A-F]{2})")
 _MUST_ENCODE = re.compile(r"[^!-*,-<>-~]")
+_UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
+_NOT_QCHAR = re.compile(r"[^!-*,-<>-\[\]-~]")  # RFC 6533 section 3: what does not stand for itself
 
 
 def decode_xtext(text: str) -> str:
@@ -25,3 +28,18 @@ def decode_xtext(text: str) -> str:
 def encode_xtext(text: str) -> str:
     """`text` (printable ASCII) as xtext."""
     return _MUST_ENCODE.sub(lambda hit: f"+{ord(hit[0]):02X}", text)
+
+
+def encode_utf8_xtext(text: str) -> str:
+    """`grün@example.net` → `gr\\x{FC}n@example.net`."""
+    return _NOT_QCHAR.sub(lambda hit: f"\\x{{{ord(hit[0]):02X}}}", text)
+
+
+def decode_utf8_xtext(text: str) -> str:
+    """The address meant. An escape that names no character stays as it is; the result may hold any character: look before use."""
+    return _UNICODE_ESCAPE.sub(_character, text)
+
+
+def _character(hit: re.Match[str]) -> str:
+    point = int(hit[1], 16)
+    return chr(point) if point <= 0x10FFFF and not 0xD800 <= point <= 0xDFFF else hit[0]

@@ -11,6 +11,7 @@ from mta.mail.address import NULL_PATH, parse_address
 from mta.mail.envelope import BodyFile, Content, Kind, Message, Notify, Recipient, State
 from mta.mail.outcome import Deferred, Delivered, Failed, Relayed
 from mta.routing.router import build_router
+from mta.scheduler.reports import report_kinds
 from mta.scheduler.settlement import SettlementPolicy, settle_attempt
 from mta.spool.contract import Event
 
@@ -132,21 +133,30 @@ def test_a_settlement_conserves_recipients(
         assert (change.next_attempt > NOW) == (change.state is State.QUEUED)
         assert change.uncertain >= recipient.uncertain
 
-    # the journal has one line for each change, and one more for each failure: its report, or why none is owed
+    # the journal has one line for each change, one more for each failure (its report, or why none is owed) and for each other report
     lines = {each.id: [entry.kind for entry in settlement.journal if entry.recipient == each.id] for each in recipients}
     reported = []
     for recipient, change in zip(recipients, settlement.changes, strict=True):
         if change.state is not State.FAILED:
-            assert len(lines[recipient.id]) == 1
+            assert lines[recipient.id][1:] in ([], [Event.REPORTED])
+            told = lines[recipient.id][1:] == [Event.REPORTED]
+            if change.state is State.QUEUED:
+                assert told == (change.delay_reported_at == NOW)
+            elif told:
+                assert recipient.notify & Notify.SUCCESS
+            if told:
+                reported.append(recipient)
             continue
         assert lines[recipient.id][0] is Event.FAILED
         assert lines[recipient.id][1:] in ([Event.REPORTED], [Event.REPORT_NOT_OWED])
         if lines[recipient.id][1] is Event.REPORTED:
             reported.append(recipient)
-    assert len(settlement.reports) == bool(reported)
+    assert len(report_kinds(settlement)) == len(settlement.reports) == len(set(report_kinds(settlement)))
+    assert bool(settlement.reports) == bool(reported)
     for report in settlement.reports:
         assert report.message.kind is Kind.REPORT
         assert not report.message.reverse_path
         assert report.recipients[0].address == sender
         assert kind is not Kind.REPORT
+        assert report.message.cause_recipient in {each.id for each in reported}
         assert all(not each.notify & Notify.NEVER for each in reported)

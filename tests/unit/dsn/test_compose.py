@@ -10,7 +10,8 @@ from email.message import EmailMessage
 
 import pytest
 
-from mta.dsn.compose import RETURN_LIMIT_OCTETS, FailedRecipient, ReportFrame, compose_failure_report
+from mta.dsn.compose import RETURN_LIMIT_OCTETS, compose_report
+from mta.dsn.report import Action, ReportedRecipient, ReportFrame
 from mta.mail.address import NULL_PATH, parse_address
 from mta.mail.envelope import BodyFile, Content, Kind, Message
 from mta.mail.identifiers import format_id
@@ -27,15 +28,17 @@ MESSAGE = Message(
     size=CONTENT.size,
     message_id="<1@example.org>",
 )
-FAILED = FailedRecipient(
+FAILED = ReportedRecipient(
     address=parse_address("bob@example.net"),
     orcpt="",
     status="5.1.1",
     diagnostic="550 5.1.1 No such user",
     host="mx.example.net",
+    attempted=NOW,
 )
 FRAME = ReportFrame(
     id=2 << 40,
+    action=Action.FAILED,
     to=SENDER,
     hostname="mail.example.org",
     postmaster=parse_address("admin@example.org"),
@@ -51,9 +54,9 @@ def whole(content: Content) -> bytes:
 
 
 def read(
-    message: Message = MESSAGE, content: Content = CONTENT, *failures: FailedRecipient, frame: ReportFrame = FRAME
+    message: Message = MESSAGE, content: Content = CONTENT, *failures: ReportedRecipient, frame: ReportFrame = FRAME
 ) -> EmailMessage:
-    made = compose_failure_report(message, content, failures or (FAILED,), frame)[1]
+    made = compose_report(message, content, failures or (FAILED,), frame)[1]
     octets = whole(made)
     assert octets.count(b"\r") == octets.count(b"\n") == octets.count(b"\r\n")
     parsed = email.message_from_bytes(octets, policy=email.policy.SMTPUTF8)
@@ -87,7 +90,7 @@ def test_the_report_is_a_multipart_report_of_three_parts_to_the_reverse_path() -
 
 
 def test_its_record_has_a_null_reverse_path_and_names_its_cause() -> None:
-    record, content = compose_failure_report(MESSAGE, CONTENT, [FAILED], replace(FRAME, cause_recipient=9))
+    record, content = compose_report(MESSAGE, CONTENT, [FAILED], replace(FRAME, cause_recipient=9))
     assert (record.kind, record.reverse_path, record.id) == (Kind.REPORT, NULL_PATH, FRAME.id)
     assert (record.cause_message, record.cause_recipient) == (MESSAGE.id, 9)
     assert (record.received_at, record.expires_at) == (NOW, NOW + 172800)
@@ -195,13 +198,13 @@ def test_a_header_over_the_limit_is_cut_at_a_line() -> None:
     assert kind == "text/rfc822-headers"
     assert len(text) <= RETURN_LIMIT_OCTETS
     assert text.endswith("0123456789\r\n")
-    endless = compose_failure_report(MESSAGE, Content(b"X: " + b"y" * 60_000 + b"\r\n", b""), [FAILED], FRAME)[1]
+    endless = compose_report(MESSAGE, Content(b"X: " + b"y" * 60_000 + b"\r\n", b""), [FAILED], FRAME)[1]
     assert len(whole(endless)) < RETURN_LIMIT_OCTETS + 3000
 
 
 def test_eight_bit_content_is_declared() -> None:
     content = Content(b"Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\n", "grün\r\n".encode())
-    record, made = compose_failure_report(MESSAGE, content, [FAILED], FRAME)
+    record, made = compose_report(MESSAGE, content, [FAILED], FRAME)
     assert record.has_8bit
     assert not record.needs_utf8
     parsed = email.message_from_bytes(whole(made))
@@ -238,11 +241,11 @@ def test_a_report_to_a_utf8_sender_needs_smtputf8_and_returns_global_types() -> 
     sender = parse_address("grün@example.org", utf8=True)
     message = replace(MESSAGE, reverse_path=sender, needs_utf8=True)
     content = Content("Subject: grün\r\n".encode(), b"x\r\n")
-    record, made = compose_failure_report(message, content, [FAILED], replace(FRAME, to=sender))
+    record, made = compose_report(message, content, [FAILED], replace(FRAME, to=sender))
     assert record.needs_utf8
     assert "To: <grün@example.org>\r\n".encode() in made.header
     assert b"Content-Type: message/global\r\n" in whole(made)
-    headers_only = compose_failure_report(replace(message, ret="HDRS"), content, [FAILED], FRAME)[1]
+    headers_only = compose_report(replace(message, ret="HDRS"), content, [FAILED], FRAME)[1]
     assert b"Content-Type: message/global-headers\r\n" in whole(headers_only)
 
 
@@ -254,7 +257,7 @@ HOSTILE = "550 no\r\nBcc: victim@example.com\r\n\r\n--b0undary\r\n\x1b[31m\x00 \
 def test_text_from_the_wire_adds_no_line_and_no_control_character() -> None:
     failed = replace(FAILED, diagnostic=HOSTILE, host="evil\r\nX: y", orcpt="rfc822;a\r\nX: y")
     message = replace(MESSAGE, envid="a\r\nX-Evil: y", message_id="<a@b>\r\nX-Evil: y")
-    made = compose_failure_report(message, CONTENT, [failed], FRAME)[1]
+    made = compose_report(message, CONTENT, [failed], FRAME)[1]
     octets = whole(made)
     lines = octets.split(b"\r\n")
     assert not [line for line in lines if line.lower().startswith((b"bcc:", b"x-evil", b"x:"))]
@@ -264,7 +267,7 @@ def test_text_from_the_wire_adds_no_line_and_no_control_character() -> None:
 
 
 def test_nothing_to_report_or_nobody_to_tell_is_no_report() -> None:
-    with pytest.raises(ValueError, match="needs a failure"):
-        compose_failure_report(MESSAGE, CONTENT, [], FRAME)
+    with pytest.raises(ValueError, match="something to tell"):
+        compose_report(MESSAGE, CONTENT, [], FRAME)
     with pytest.raises(ValueError, match="somebody"):
-        compose_failure_report(MESSAGE, CONTENT, [FAILED], replace(FRAME, to=NULL_PATH))
+        compose_report(MESSAGE, CONTENT, [FAILED], replace(FRAME, to=NULL_PATH))

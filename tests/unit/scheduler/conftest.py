@@ -201,6 +201,7 @@ class TinySpool:
                 next_attempt=each.next_attempt,
                 attempts=each.attempts,
                 uncertain=each.uncertain,
+                delay_reported_at=max(row.delay_reported_at, each.delay_reported_at),
                 owner=0,
                 token=row.token + 1,
             )
