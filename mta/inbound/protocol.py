@@ -67,7 +67,7 @@ class ESMTP(Protocol):
     """One connection."""
 
     __slots__ = (
-        "_greeting", "_login", "_owed", "_paused_for", "_pumping", "_resumption", "bucket", "closed_because", "content_began", "content_octets", "deadline",
+        "_counts", "_greeting", "_limits", "_login", "_owed", "_paused_for", "_pumping", "_resumption", "_seconds", "bucket", "closed_because", "content_began", "content_octets", "deadline",
         "engine", "factory", "opened", "session",
     )  # fmt: skip
     factory: Host
@@ -79,6 +79,9 @@ class ESMTP(Protocol):
         normalize = listener.profile.normalize or _within(peer, listener.normalize_networks)
         self.engine = ServerEngine(listener.profile, over_tls=listener.implicit_tls, normalize=normalize)
         self.engine.mechanisms = listener.mechanisms(over_tls=listener.implicit_tls)
+        self._limits = listener.limits
+        self._counts = factory.reception.counts
+        self._seconds: Callable[[], float] = factory.clock.seconds
         self.bucket: set[Any] | None = None
         self.closed_because = ""
         self.content_began = 0.0
@@ -200,9 +203,10 @@ class ESMTP(Protocol):
             return
         self._pumping = True
         engine, turns = self.engine, 0
+        next_event = engine.next_event
         try:
             while True:
-                event = engine.next_event()
+                event = next_event()
                 if event is NEED_DATA or event is WAITING:
                     break
                 _HANDLERS[type(event)](self, event)
@@ -216,10 +220,13 @@ class ESMTP(Protocol):
                         break
         finally:
             self._pumping = False
-        ending = engine.mode is Mode.CLOSED or engine.mode is Mode.HANDSHAKE  # these set their own
-        if (turns or engine.has_replies) and not ending:  # NOOP and RSET make no event
-            self.deadline = self.factory.clock.seconds() + self._command_seconds()
-        self._flush()
+        octets = engine.data_to_send()
+        mode = engine.mode
+        if (turns or octets) and mode is not Mode.CLOSED and mode is not Mode.HANDSHAKE:  # these set their own
+            counts, limits = self._counts, self._limits  # NOOP and RSET make no event
+            self.deadline = self._seconds() + (limits.stress_timeout if counts.stress else limits.command_timeout)
+        if octets and self.transport is not None:
+            self.transport.write(octets)
         if self._paused_for and engine.buffered <= INPUT_BOUND_OCTETS:
             self._go_on("input")
 
@@ -237,12 +244,6 @@ class ESMTP(Protocol):
             if type(event) is events.TransactionEnded:
                 self.session.reset()
 
-    def _answer(self, ticket: int, answer: Reply | Deferred[Reply]) -> None:
-        if isinstance(answer, Reply):  # asked so, because to ask for a Deferred goes through an abstract class
-            self.engine.answer(ticket, answer)
-        else:
-            answer.addCallbacks(self._answer_later, self._fail_later, (ticket,), {}, (ticket,))
-
     def _answer_later(self, answer: Reply, ticket: int) -> None:
         if self.engine.mode is Mode.CLOSED:
             return  # the client is gone, or was sent away; what is stored stays stored
@@ -254,14 +255,17 @@ class ESMTP(Protocol):
         self.factory.our_fault(failure, self)
         self._answer_later(reply.OUR_FAULT, ticket)
 
-    def _guard(self, ticket: int, decide: Callable[[Any], Reply | Deferred[Reply]], event: Any) -> None:
+    def _ask(self, decide: Callable[[Any], Reply | Deferred[Reply]], event: Any) -> None:
         """A bug of ours costs a 451, never a lost or refused message (law 4)."""
         try:
             answer = decide(event)
         except Exception:  # noqa: BLE001 - whatever it is, it is ours
             self.factory.our_fault(Failure(), self)
             answer = reply.OUR_FAULT
-        self._answer(ticket, answer)
+        if isinstance(answer, Reply):  # asked so, because to ask for a Deferred goes through an abstract class
+            self.engine.answer(event.ticket, answer)
+        else:
+            answer.addCallbacks(self._answer_later, self._fail_later, (event.ticket,), {}, (event.ticket,))
 
     # --- events ---------------------------------------------------------------------------------------------------
 
@@ -273,14 +277,14 @@ class ESMTP(Protocol):
         self.engine.answer(event.ticket, answer)
 
     def _on_mail(self, event: events.Mail) -> None:
-        self._guard(event.ticket, self.session.mail, event)
+        self._ask(self.session.mail, event)
 
     def _on_rcpt(self, event: events.Rcpt) -> None:
-        self._guard(event.ticket, self.session.rcpt, event)
+        self._ask(self.session.rcpt, event)
 
     def _on_data(self, event: events.Data) -> None:
-        self.content_began, self.content_octets = self.factory.clock.seconds(), self.engine.buffered
-        self._guard(event.ticket, self.session.data, event)
+        self.content_began, self.content_octets = self._seconds(), self.engine.buffered
+        self._ask(self.session.data, event)
 
     def _on_block(self, event: events.ContentBlock) -> None:
         octets = len(event.data)
@@ -292,7 +296,7 @@ class ESMTP(Protocol):
 
     def _on_end(self, event: events.ContentEnd) -> None:
         self.content_began = 0.0
-        self._guard(event.ticket, self.session.end, event)
+        self._ask(self.session.end, event)
 
     def _on_reset(self, event: events.TransactionEnded) -> None:
         self.content_began = 0.0
@@ -345,7 +349,7 @@ class ESMTP(Protocol):
             self._login.abort()
 
     def _on_inquiry(self, event: events.Inquiry) -> None:
-        self._guard(event.ticket, self.session.inquiry, event)
+        self._ask(self.session.inquiry, event)
 
     def _on_penalty(self, event: events.Penalty) -> None:
         self.factory.clock.callLater(PENALTY_SECONDS, self._answer_later, event.reply, event.ticket)
@@ -365,19 +369,18 @@ class ESMTP(Protocol):
     # --- time -----------------------------------------------------------------------------------------------------
 
     def _command_seconds(self) -> float:
-        limits = self.session.listener.limits
-        return limits.stress_timeout if self.factory.reception.counts.stress else limits.command_timeout
+        return self._limits.stress_timeout if self._counts.stress else self._limits.command_timeout
 
     def look(self, now: float) -> float:
         """Watched: what has run out?"""
-        engine, limits = self.engine, self.session.listener.limits
+        engine, limits = self.engine, self._limits
         if engine.mode is Mode.CLOSED:
             if now >= self.deadline and self.transport is not None:
                 cast(Any, self.transport).abortConnection()
             return self.deadline
         if self.session.accepting:
             return now + 1.0  # a commit is no fault of the client's
-        if self.factory.reception.counts.stress and engine.mode is Mode.LINE:
+        if self._counts.stress and engine.mode is Mode.LINE:
             self.deadline = min(self.deadline, now + limits.stress_timeout)
         if self.content_began and self._too_slow(now, limits.data_rate):
             self.close(reply.TOO_SLOW, "content too slow")

@@ -26,6 +26,7 @@ class Reply:
     status: str
     text: str
     wire: bytes = field(init=False, repr=False, compare=False)
+    positive: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         lead = self.status + " " if self.status else ""
@@ -36,11 +37,8 @@ class Reply:
             lines.append(octets if len(octets) <= room else octets[:room])
         code, prefix = b"%d" % self.code, lead.encode("ascii")
         wire = b"".join(code + b"-" + prefix + line + b"\r\n" for line in lines[:-1])
+        object.__setattr__(self, "positive", self.code < 400)
         object.__setattr__(self, "wire", wire + code + b" " + prefix + lines[-1] + b"\r\n")
-
-    @property
-    def positive(self) -> bool:
-        return self.code < 400
 
     @property
     def temporary(self) -> bool:
@@ -61,6 +59,7 @@ def queued_as(identifier: str) -> Reply:
     object.__setattr__(answer, "code", 250)
     object.__setattr__(answer, "status", "2.0.0")
     object.__setattr__(answer, "text", text)
+    object.__setattr__(answer, "positive", True)
     object.__setattr__(answer, "wire", b"250 2.0.0 %b\r\n" % text.encode("ascii"))
     return answer
 

@@ -32,8 +32,11 @@ class InputBuffer:
         self._dropping = False  # inside an overlong line
 
     def receive(self, octets: bytes) -> None:
-        self._pending.append(octets)
-        self.octets += len(octets)
+        if self.octets:
+            self._pending.append(octets)
+            self.octets += len(octets)
+        else:  # all that came before was dealt with: the path of a client that waits for each reply
+            self._buffer, self._offset, self.octets = octets, 0, len(octets)
 
     def clear(self) -> None:
         self._pending.clear()

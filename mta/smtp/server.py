@@ -32,7 +32,7 @@ from mta.smtp.events import NEED_DATA, WAITING, Event, Pause
 from mta.smtp.extensions import ServerProfile, offered_extensions
 from mta.smtp.lines import OVERLONG, Oddity
 from mta.smtp.states import Mode, State
-from mta.smtp.turns import Turns
+from mta.smtp.turns import NO_TICKET, Turns
 
 INPUT_BOUND_OCTETS = 64 * 1024  # the adapter pauses reading only beyond it (law 8)
 _SHOWN = 200  # octets of a refused command that the log is shown
@@ -73,7 +73,7 @@ class ServerEngine(Turns):
     # --- the adapter's side ---------------------------------------------------------------------------------------
 
     def receive(self, octets: bytes) -> None:
-        if self._mode is not Mode.CLOSED:
+        if self.mode is not Mode.CLOSED:
             self._input.receive(octets)
 
     @property
@@ -96,9 +96,9 @@ class ServerEngine(Turns):
                 return self._events.popleft()
             if self._ticket:
                 return WAITING
-            mode = self._mode
+            mode = self.mode
             if mode is Mode.LINE or mode is Mode.SASL:
-                if not self._take_line():
+                if not self._input.octets or not self._take_line():
                     return NEED_DATA
             elif mode is Mode.CONTENT or mode is Mode.CHUNK:
                 if self._window <= 0:
@@ -110,7 +110,10 @@ class ServerEngine(Turns):
 
     def answer(self, ticket: int, answer: Reply | tuple[Reply, ...]) -> None:
         """Reply to an event. A tuple answers an LMTP ContentEnd: one reply for each accepted recipient (RFC 2033)."""
-        settle = self._spend(ticket)
+        settle = self._settle
+        if ticket != self._ticket or settle is None:
+            raise ValueError(f"ticket {ticket} is not open")
+        self._ticket, self._settle = NO_TICKET, None
         if isinstance(answer, tuple):
             self._out.extend(each.wire for each in answer)
             self._finish_content(any(each.positive for each in answer))
@@ -119,9 +122,11 @@ class ServerEngine(Turns):
 
     def challenge(self, ticket: int, data: bytes) -> None:
         """Go on with a SASL exchange (334)."""
-        self._spend(ticket)
+        if ticket != self._ticket or self._settle is None:
+            raise ValueError(f"ticket {ticket} is not open")
+        self._ticket, self._settle = NO_TICKET, None
         self._out.append(b"334 " + base64.b64encode(data) + b"\r\n")
-        self._mode = Mode.SASL
+        self.mode = Mode.SASL
 
     def tls_started(self) -> None:
         """The handshake is done: the session begins anew (RFC 3207 section 4.2)."""
@@ -130,7 +135,7 @@ class ServerEngine(Turns):
         self.hello, self._esmtp = "", False
         self._input.clear()
         self._end_transaction()
-        self._state, self._mode = State.START, Mode.LINE
+        self._state, self.mode = State.START, Mode.LINE
 
     def _end_transaction(self) -> None:
         """The one reset (law 10), called on every exit from a transaction."""
@@ -147,22 +152,21 @@ class ServerEngine(Turns):
     def _take_line(self) -> bool:
         """Deal with one line; False when there is none."""
         profile = self.profile
-        if self._mode is Mode.SASL:
+        if self.mode is Mode.SASL:
             line = self._input.take_line(profile.auth_line_limit)
-        else:
-            if self._state is State.START and not self.over_tls and self._input.starts_with(_TLS_RECORD):
-                self._refuse_and_close(reply.TLS_HELLO_ON_CLEAR, "TLS on a clear-text port")
-                return True
-            line = self._input.take_line(profile.command_line_limit, b"AUTH ", profile.auth_line_limit)
+            if line is not None:
+                self._take_sasl(line)
+            return line is not None
+        if self._state is State.START and not self.over_tls and self._input.starts_with(_TLS_RECORD):
+            self._refuse_and_close(reply.TLS_HELLO_ON_CLEAR, "TLS on a clear-text port")
+            return True
+        line = self._input.take_line(profile.command_line_limit, b"AUTH ", profile.auth_line_limit)
         if line is None:
             return False
-        if self._mode is Mode.SASL:
-            self._take_sasl(line)
-        elif line is OVERLONG:
-            self._refuse(reply.LINE_TOO_LONG, b"")
-        elif isinstance(line, Oddity):
-            self._refuse(reply.BAD_OCTETS, b"")  # RFC 5321 section 2.3.8: LF alone ends no line
-        elif CONTROL.search(line):
+        if type(line) is not bytes:
+            # RFC 5321 section 2.3.8: LF alone ends no line
+            self._refuse(reply.LINE_TOO_LONG if line is OVERLONG else reply.BAD_OCTETS, b"")
+        elif CONTROL.search(line) is not None:
             verb = line.partition(b" ")[0].upper()
             known = verb in _COMMANDS
             self._refuse(reply.BAD_ARGUMENT if known else reply.BAD_OCTETS, self._shown(verb, line))
@@ -294,7 +298,7 @@ class ServerEngine(Turns):
                 return
             self._dots = DotReader()
             self._facts = self._new_facts()
-            self._mode = Mode.CONTENT
+            self.mode = Mode.CONTENT
             self._out.append(answer.wire)
         else:
             self._end_transaction()
@@ -350,7 +354,7 @@ class ServerEngine(Turns):
             self._refuse_and_close(reply.TLS_INJECTION, "data behind STARTTLS")
             return
         if answer.positive:
-            self._mode = Mode.HANDSHAKE
+            self.mode = Mode.HANDSHAKE
         self._say(answer)
 
     def _auth(self, text: str, line: bytes) -> None:
@@ -364,7 +368,7 @@ class ServerEngine(Turns):
             self._events.append(events.AuthStart(self._open(self._after_auth), mechanism, initial))
 
     def _after_auth(self, answer: Reply) -> None:
-        self._mode = Mode.LINE
+        self.mode = Mode.LINE
         if answer.code == 235:
             self.authenticated = True
         self._say(answer)
@@ -383,7 +387,7 @@ class ServerEngine(Turns):
             self._events.append(events.AuthResponse(self._open(self._after_auth), data))
 
     def _abort_auth(self, answer: Reply) -> None:
-        self._mode = Mode.LINE
+        self.mode = Mode.LINE
         self._events.append(events.AuthAborted(answer))
         self._say(answer)
 
@@ -408,7 +412,7 @@ class ServerEngine(Turns):
             self._events.append(events.ContentBlock(block))
 
     def _end_of_content(self, facts: ContentFacts) -> None:
-        self._mode = Mode.LINE
+        self.mode = Mode.LINE
         ticket = self._open(self._after_content)
         self._events.append(events.ContentEnd(ticket, facts.size, facts.has_8bit, facts.max_line, facts.refusal))
 
@@ -442,12 +446,12 @@ class ServerEngine(Turns):
         if self._facts is not None and self._facts.size + size > self.profile.size_limit:
             self._facts.refuse(reply.MESSAGE_TOO_BIG)
         if self._state is State.CHUNKING:
-            self._mode = Mode.CHUNK
+            self.mode = Mode.CHUNK
         else:
             self._events.append(events.Data(self._open(self._after_first_bdat), chunked=True))
 
     def _after_first_bdat(self, answer: Reply) -> None:
-        self._mode = Mode.CHUNK
+        self.mode = Mode.CHUNK
         self._state = State.CHUNKING
         if answer.code != 354 and self._facts is not None:
             self._facts.refuse(answer)
@@ -464,7 +468,7 @@ class ServerEngine(Turns):
         self._facts.refuse(refusal)
         self._chunks = ChunkReader()
         self._chunks.remaining, self._last, self._swallow = size, last, True
-        self._mode = Mode.CHUNK
+        self.mode = Mode.CHUNK
 
     def _take_chunk(self) -> bool:
         chunks, facts = self._chunks, self._facts
@@ -481,7 +485,7 @@ class ServerEngine(Turns):
         return True
 
     def _end_of_chunk(self, chunks: ChunkReader, facts: ContentFacts) -> None:
-        self._mode = Mode.LINE
+        self.mode = Mode.LINE
         if self._swallow:
             refusal = facts.refusal or reply.CHUNK_FAILED
             self._swallow, self._chunks, self._facts = False, None, None

@@ -27,13 +27,13 @@ class Turns:
     __slots__ = (
         "_events",
         "_input",
-        "_mode",
         "_out",
         "_settle",
         "_strikes",
         "_ticket",
         "_tickets",
         "errors",
+        "mode",
         "profile",
     )
 
@@ -41,7 +41,7 @@ class Turns:
         self.profile = profile
         self.errors = 0  # of the whole session, for the log
         self._strikes = 0  # errors since the last accepted message: what is punished
-        self._mode = Mode.LINE
+        self.mode = Mode.LINE  # what the next octets are; the adapter only reads it
         self._input = InputBuffer()
         self._out: list[bytes] = []
         self._events: deque[Event] = deque()
@@ -59,16 +59,8 @@ class Turns:
         elif self._input.octets:
             self._refuse_and_close(reply.PIPELINED_TOO_EARLY, "talked before the greeting")
 
-    @property
-    def mode(self) -> Mode:
-        return self._mode
-
-    @property
-    def has_replies(self) -> bool:
-        """Is there something to send? Some commands are answered without an event."""
-        return bool(self._out)
-
     def data_to_send(self) -> bytes:
+        """Replies since the last call."""
         out = self._out
         if not out:
             return b""
@@ -78,12 +70,12 @@ class Turns:
 
     def close(self, answer: Reply, reason: str) -> None:
         """End the session from outside: a time-out, the shutdown. Whatever ticket is open is void."""
-        if self._mode is Mode.CLOSED:
+        if self.mode is Mode.CLOSED:
             return
         self._ticket, self._settle = NO_TICKET, None
         # What was not handed out is void too: a message must not be stored behind a 421. The end of a transaction is told.
         self._events = deque(each for each in self._events if isinstance(each, events.TransactionEnded))
-        if self._mode is not Mode.HANDSHAKE:
+        if self.mode is not Mode.HANDSHAKE:
             self._out.append(answer.wire)
         self._close(reason)
 
@@ -94,13 +86,6 @@ class Turns:
         self._ticket = self._tickets
         self._settle = settle
         return self._ticket
-
-    def _spend(self, ticket: int) -> Callable[[Reply], None]:
-        settle = self._settle
-        if ticket != self._ticket or settle is None:
-            raise ValueError(f"ticket {ticket} is not open")
-        self._ticket, self._settle = NO_TICKET, None
-        return settle
 
     def _say(self, answer: Reply) -> None:
         """Every reply but content's LMTP ones goes out here: errors are counted, punished, and end the session."""
@@ -134,7 +119,7 @@ class Turns:
 
     def _close(self, reason: str) -> None:
         self._end_transaction()
-        self._mode = Mode.CLOSED
+        self.mode = Mode.CLOSED
         self._input.clear()
         self._events.append(events.Close(reason))
 

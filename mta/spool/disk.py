@@ -24,6 +24,8 @@ ACCEPT_FREE_SHARE = 0.05  # below it, MAIL is answered 452
 STOP_FREE_SHARE = 0.02  # below it, what was already let in is not stored either: the rest is for settlements
 ROOM_FACTOR = 1.5  # of the message's octets: once in the log, once in the database or file
 _ROOM_CACHED_SECONDS = 1.0
+# Above both no limit can be met within the second that a look counts for: what is owed is bounded by the log (some 100 MB).
+PLENTY_OCTETS, PLENTY_SHARE = 8 << 30, 0.10
 _DIRECTORY_MODE = 0o700  # mail is nobody else's business
 _FILE_MODE = 0o600
 
@@ -182,6 +184,7 @@ class FreeSpace:
         self.share = 1.0
         self._total = 0
         self._estimated = False
+        self._plenty = False  # so much room that nothing needs to be reckoned
 
     def look(self) -> None:
         now = self._seconds()
@@ -192,13 +195,14 @@ class FreeSpace:
         try:
             found = self._statvfs(self._path)
         except OSError:  # what can't be asked can't be trusted
-            self.octets, self.share = 0, 0.0
+            self.octets, self.share, self._plenty = 0, 0.0, False
             return
         self.octets = found.f_bavail * found.f_frsize
         self._total = found.f_blocks * found.f_frsize
         share = found.f_bavail / found.f_blocks if found.f_blocks else 1.0
         inodes = found.f_favail / found.f_files if found.f_files else 1.0  # some file systems count none
         self.share = min(share, inodes)
+        self._plenty = self.octets >= PLENTY_OCTETS and self.share >= PLENTY_SHARE
 
     def forget(self) -> None:
         """Ask again at the next look: a write has just failed."""
@@ -210,12 +214,18 @@ class FreeSpace:
         self.octets -= int(spent)
         self.share -= spent / self._total if self._total else 0.0
         self._estimated = True
+        if self.octets < PLENTY_OCTETS:
+            self._plenty = False
 
     def has_room(self, octets: int, owed: int = 0) -> bool:
         """For a message of so many octets, and what is `owed` to what was accepted before it."""
+        if self._plenty and octets < PLENTY_OCTETS // 8 and self._seconds() < self._next:
+            return True
         return self._enough(ACCEPT_FREE_SHARE, int(ROOM_FACTOR * octets), owed)
 
     def must_stop(self) -> bool:
+        if self._plenty and self._seconds() < self._next:
+            return False
         return not self._enough(STOP_FREE_SHARE, 0, 0)
 
     def _enough(self, share: float, octets: int, owed: int) -> bool:

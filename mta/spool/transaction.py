@@ -31,10 +31,10 @@ def insert_statement(table: str, columns: tuple[str, ...], rows: int, verb: str 
 def insert_rows(
     cursor: apsw.Cursor, table: str, columns: tuple[str, ...], rows: list[Row], verb: str = "INSERT"
 ) -> None:
-    """In statements of 16, 8, 4, 2 and 1 rows: few texts, so that each is compiled once and kept."""
+    """In statements of up to 16 rows: one step each, and few enough texts that each is compiled once and kept."""
     done, number = 0, len(rows)
     while done < number:
-        width = min(ROWS_IN_STATEMENT, 1 << ((number - done).bit_length() - 1))
+        width = min(ROWS_IN_STATEMENT, number - done)
         bound = rows[done] if width == 1 else list(chain.from_iterable(rows[done : done + width]))
         cursor.execute(insert_statement(table, columns, width, verb), bound)
         done += width

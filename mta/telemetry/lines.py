@@ -42,6 +42,20 @@ class _JsonLeads(dict[str, str]):
         return lead
 
 
+class _Words(dict[str, str]):
+    """Text → as it stands in a line, for the names and addresses that stand in line after line. Bounded in number and length."""
+
+    def __missing__(self, text: str) -> str:
+        word = quoted(text)
+        if len(text) <= _WORD_CHARACTERS:
+            if len(self) >= _WORDS_KEPT:
+                self.clear()
+            self[text] = word
+        return word
+
+
+_WORDS_KEPT, _WORD_CHARACTERS = 5000, 64
+_words = _Words()
 _leads = _Leads()
 _json_leads = _JsonLeads()
 
@@ -106,23 +120,22 @@ class Stamp:
 def text_line(stamp: str, name: str, message: int, fields: Mapping[str, Value]) -> str:
     """`2026-01-01T12:00:00.123Z accepted id=06A... from=<a@b> size=1234`, with its newline. None is left out."""
     line = f"{stamp} {name} id={format_id(message)}" if message else f"{stamp} {name}"
+    leads, words = _leads, _words
     for key, value in fields.items():
-        if isinstance(value, str):
-            if len(value) > VALUE_LIMIT_CHARACTERS:
-                value = _cut(value)  # noqa: PLW2901
-            if _bare(value):
-                line += _leads[key] + value
-            else:
-                line += f'{_leads[key]}"{_SUSPECT.sub(_escape, value)}"'
-        elif type(value) is int:
-            line += _leads[key] + int.__repr__(value)
+        kind = type(value)
+        if kind is str:
+            if len(value) > VALUE_LIMIT_CHARACTERS:  # type: ignore[arg-type]
+                value = _cut(value)  # type: ignore[arg-type] # noqa: PLW2901
+            line += leads[key] + words[value]  # type: ignore[index]
+        elif kind is int:
+            line += leads[key] + int.__repr__(value)
         elif isinstance(value, float):
-            line += f"{_leads[key]}{value:.3f}"
+            line += f"{leads[key]}{value:.3f}"
         elif isinstance(value, bool):
-            line += _leads[key] + ("yes" if value else "no")
+            line += leads[key] + ("yes" if value else "no")
         elif value is not None:
-            text = _text(value)
-            line += _leads[key] + quoted(_cut(text) if len(text) > VALUE_LIMIT_CHARACTERS else text)
+            text = value if isinstance(value, str) else _text(value)
+            line += leads[key] + quoted(_cut(text) if len(text) > VALUE_LIMIT_CHARACTERS else text)
     return line + "\n"
 
 
