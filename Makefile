@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -q
 SUITE := tools/suite
 
 # What the tests talk to: other people's servers, clients and tools.
-PACKAGES := postfix swaks libnet-ssleay-perl msmtp curl gsasl strace openssl e2fsprogs util-linux
+PACKAGES := postfix swaks libnet-ssleay-perl msmtp curl gsasl strace openssl e2fsprogs util-linux unbound nsd ldnsutils
 
 .PHONY: run test check unit properties conversations real bench docs clean packages
 

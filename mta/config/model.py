@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from mta.config.endpoints import with_absolute_path
+from mta.config.name_server import parse_name_server
 from mta.config.units import Octets, Seconds, SecondsOrNone, Words
 from mta.mail.address import AddressError, normalise_peer, parse_address, parse_domain
 
@@ -121,6 +122,11 @@ def _ip_address(text: str) -> str:
         raise ValueError(f"{text!r} is no address; write one as 192.0.2.1 or 2001:db8::1") from error
 
 
+def _name_server(text: str) -> str:
+    parse_name_server(text)
+    return text
+
+
 def _network_hint(text: str) -> str:
     try:
         return f"{text} has bits set behind its prefix; the network is {ipaddress.ip_network(text, strict=False)}"
@@ -137,6 +143,7 @@ EndpointText = Annotated[str, AfterValidator(_endpoint), Words("an endpoint")]
 Positive = Annotated[int, Field(gt=0, le=1 << 31)]
 Network = Annotated[IPvAnyNetwork, BeforeValidator(_network), Words("a network")]
 IpAddress = Annotated[str, AfterValidator(_ip_address), Words("an IP address")]
+NameServer = Annotated[str, AfterValidator(_name_server), Words("a name server")]
 FileName = Annotated[Path, BeforeValidator(_file), Words("a file name")]
 FileOrOutput = Annotated[Path | Literal["-"], BeforeValidator(_file_or_output), Words('a file name or "-"')]
 
@@ -360,6 +367,30 @@ class Outbound(Table):
     )
 
 
+class Dns(Table):
+    """[dns]: which name servers are asked."""
+
+    servers: list[NameServer] = Field(
+        default=[],
+        description='name servers: "127.0.0.1", "[2001:db8::53]:5353"; none: those of /etc/resolv.conf, read again when it changes',
+        examples=[["127.0.0.1"]],
+    )
+    trusted: list[Network] = Field(
+        default=[],
+        description="name servers that validate DNSSEC and that nobody can speak for on the way (their AD bit is believed); "
+        "those on loopback are trusted always",
+        examples=[["10.0.0.53/32"]],
+    )
+    timeout: Seconds | None = Field(
+        default=None,
+        description="how long a server is waited for; later rounds are more patient; default: resolv.conf's, 5 s",
+        examples=["5s"],
+    )
+    attempts: Annotated[int, Field(ge=1, le=5)] | None = Field(
+        default=None, description="rounds through the servers; default: resolv.conf's, 2", examples=[2]
+    )
+
+
 class Control(Table):
     """[control]: the administrator's door."""
 
@@ -425,6 +456,7 @@ class Configuration(Table):
     limits: Limits = Field(default=Limits(), description="bounds")
     queue: Queue = Field(default=Queue(), description="retries")
     outbound: Outbound = Field(default=Outbound(), description="to other hosts")
+    dns: Dns = Field(default=Dns(), description="name servers")
     control: Control = Field(default=Control(), description="the control socket")
     log: Log = Field(default=Log(), description="the event log")
     metrics: Metrics = Field(default=Metrics(), description="Prometheus")

@@ -113,3 +113,6 @@ class Resolver(Protocol):
 
         Authentic when both are. One kind known and the other Temporary: the one that is known.
         """
+
+    def query(self, name: str, kind: RecordType) -> Soon[AnyAnswer]:
+        """Records of one kind (see RecordType for what they are). The hosts file has no part in it."""

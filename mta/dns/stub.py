@@ -1,187 +1,236 @@
-"""A resolver over the machine's own name servers (resolv.conf) and hosts file, by twisted.names.
+"""The resolver of the house: a stub that asks the name servers of resolv.conf or of the configuration, and remembers.
 
-It keeps what it learned as long as the records live, between 5 seconds and an hour, at most 10,000 names: a queue asks for the
-same few domains all day. What it does not know: DNSSEC, EDNS0. It sets a timer when it is made, so make it when the
-service starts, not before.
+Strategies, and what goes wrong without each:
+- What is remembered is answered without a Deferred: the queue asks for the same domains all day.
+- One question on the wire for all who ask it at once: a burst to one domain would ask a thousand times.
+- So many questions at once and no more; others wait in line, and beyond the line are told Temporary at once: with the name servers
+  down, each question holds a socket for half a minute, and all of them together would take the sockets from the listeners.
+
+What it does not do: DNSSEC validation (it believes the AD bit of servers that are trusted), recursion, search lists.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import os
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import random as system_random
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.interfaces import IReactorTime
-from twisted.names import client, dns, error
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mta.dns.resolver import AddressAnswer, Answer, MailExchanger, MxAnswer, NoData, NoSuchName, Temporary
+from mta.dns.cache import Cache, Key
+from mta.dns.channel import Network, ReactorNetwork
+from mta.dns.hosts_file import HostsFile
+from mta.dns.inquiry import TOTAL_SECONDS, Draws, Inquiry
+from mta.dns.pursuit import Pursuit
+from mta.dns.resolver import (
+    AddressAnswer,
+    Answer,
+    AnyAnswer,
+    MxAnswer,
+    NoData,
+    NoSuchName,
+    RecordType,
+    Soon,
+    Temporary,
+    Trouble,
+)
+from mta.dns.servers import DnsOptions, Servers
+from mta.dns.wire import Question, question_for
+from mta.telemetry.metrics import counter, counters, gauge
 
-LIFE_MIN_SECONDS = 5.0
-LIFE_MAX_SECONDS = 3600.0
-NEGATIVE_LIFE_SECONDS = 60.0  # RFC 2308 section 5 bounds it by the SOA, which twisted.names does not hand out
-REMEMBERED_NAMES = 10_000
-TRIES_SECONDS = (2, 4, 8)  # how long each question waits for its answer
+IN_FLIGHT_LIMIT = 200  # sockets
+LINE_LIMIT = 2000
 
-_Sections = tuple[list[Any], list[Any], list[Any]]
+_A, _AAAA, _MX = RecordType.A, RecordType.AAAA, RecordType.MX
+_BUSY = Temporary("too many questions wait for the name servers", Trouble.LOCAL)
+_CLOSED = Temporary("shutting down", Trouble.LOCAL)
+_LATE = Temporary("no answer: the name servers are slow, and many questions wait", Trouble.TIMEOUT)
+
+_log = Logger()
+_answers = counters("mta_dns_answers_total", "Questions to name servers, by what they came to", "result")
+_busy = _answers.bound("busy")
+_remembered = counter("mta_dns_remembered_total", "Questions answered from memory")
+_in_flight = gauge("mta_dns_in_flight", "Questions on the wire or in line for it")
 
 
 class StubResolver:
-    """A Resolver. `servers`: (address, port) pairs instead of resolv.conf's. Call `close` at the end."""
+    """A Resolver. Makes no timer and opens nothing before it is asked. Call `close` at the end.
+
+    `reactor`: its clock, and IReactorFDSet and IReactorTCP unless `network` is given. `random`: unpredictable in production.
+    """
 
     def __init__(
         self,
-        reactor: IReactorTime,
+        reactor: Any,
+        options: DnsOptions | None = None,
         *,
-        servers: Sequence[tuple[str, int]] | None = None,
-        resolv_conf: str = "/etc/resolv.conf",
         hosts_file: str = "/etc/hosts",
-        tries_seconds: Sequence[int] = TRIES_SECONDS,
+        random: Draws | None = None,
+        network: Network | None = None,
     ) -> None:
-        self._clock = reactor
-        make: Any = client.Resolver
-        self._dns: Any = make(
-            resolv=None if servers else resolv_conf,
-            servers=list(servers) if servers else None,
-            timeout=tuple(tries_seconds),
-            reactor=reactor,
-        )
-        self._hosts = HostsFile(hosts_file)
-        self._known: OrderedDict[tuple[str, str], tuple[float, Any]] = OrderedDict()
+        self._reactor = reactor
+        self._seconds: Callable[[], float] = reactor.seconds
+        self._random = random or system_random.SystemRandom()
+        self._network = network or ReactorNetwork(reactor)
+        self._hosts = HostsFile(hosts_file, self._seconds)
+        self._cache = Cache(self._seconds)
+        self._asking: dict[Key, list[Deferred[AnyAnswer]]] = {}  # who waits for what
+        self._line: deque[tuple[Key, Question, float]] = deque()  # not on the wire yet; since when
+        self._running: set[Deferred[Any]] = set()
+        self._closed = self._going_on = False
+        self._use(options or DnsOptions())
+
+    def _use(self, options: DnsOptions) -> None:
+        self._options = options
+        self._servers = Servers(options, self._seconds)
+        self._inquiry = Inquiry(self._reactor, self._servers, self._network, self._random)
+
+    def configure(self, options: DnsOptions) -> None:
+        """After a reload. What was learned from other servers is forgotten; questions under way end as they began."""
+        if options != self._options:
+            self._use(options)
+            self._cache.clear()
 
     def close(self) -> None:
-        timer = getattr(self._dns, "_parseCall", None)  # the timer that rereads resolv.conf; it has no public end
-        if timer is not None and timer.active():
-            timer.cancel()
+        """Whoever waits hears Temporary. No timer, no socket is left."""
+        self._closed = True
+        self._line.clear()
+        for running in tuple(self._running):
+            running.cancel()
+        for key in tuple(self._asking):
+            self._tell(key, _CLOSED)
 
-    def mx(self, domain: str) -> Deferred[MxAnswer]:
-        known: MxAnswer | None = self._recall("MX", domain)
+    # --- Resolver -----------------------------------------------------------------------------------------------------
+
+    def mx(self, domain: str) -> Soon[MxAnswer]:
+        return self.query(domain, _MX)
+
+    def addresses(self, host: str) -> Soon[AddressAnswer]:
+        known = self._hosts.look_up(host)
         if known is not None:
-            return succeed(known)
-        return self._ask(self._dns.lookupMailExchange, domain, _read_mx).addCallback(self._remember, "MX", domain)
+            return known
+        four, six = self.query(host, _A), self.query(host, _AAAA)
+        if isinstance(four, Deferred) or isinstance(six, Deferred):
+            return Deferred.fromCoroutine(_both(four, six))
+        return join(four, six)
 
-    def addresses(self, host: str) -> Deferred[AddressAnswer]:
-        known: AddressAnswer | None = self._hosts.look_up(host) or self._recall("A", host)
-        if known is not None:
-            return succeed(known)
-        both = gatherResults(
-            [
-                self._ask(self._dns.lookupAddress, host, _read_addresses),
-                self._ask(self._dns.lookupIPV6Address, host, _read_addresses),
-            ]
-        )
-        return both.addCallback(_join).addCallback(self._remember, "A", host)
+    def query(self, name: str, kind: RecordType) -> Soon[AnyAnswer]:
+        key = (name.lower(), kind)
+        known = self._cache.get(key)
+        if known is None:
+            return self._ask(key)
+        _remembered.value += 1
+        return known
 
-    def _ask(
-        self, lookup: Callable[[str], Deferred[_Sections]], name: str, read: Callable[[list[Any]], Any]
-    ) -> Deferred[tuple[Any, float]]:
-        """The answer and how long it holds, in seconds. Never fails."""
+    # --- asking -------------------------------------------------------------------------------------------------------
 
-        def answered(sections: _Sections) -> tuple[Any, float]:
-            records = sections[0]
-            life = min((float(record.ttl) for record in records), default=NEGATIVE_LIFE_SECONDS)
-            return read(records), min(max(life, LIFE_MIN_SECONDS), LIFE_MAX_SECONDS)
-
+    def _ask(self, key: Key) -> Soon[AnyAnswer]:
+        if self._closed:
+            return _CLOSED
+        waiting = self._asking.get(key)
+        if waiting is not None:
+            return _one_more(waiting)
         try:
-            asked = lookup(name)
-        except Exception as problem:  # noqa: BLE001 - a name that can't even be asked for; the contract says: never fails
-            return succeed((Temporary(f"DNS: {type(problem).__name__}"), LIFE_MIN_SECONDS))
-        return asked.addCallback(answered).addErrback(lambda failure: (_judge(failure), NEGATIVE_LIFE_SECONDS))
-
-    def _recall(self, kind: str, name: str) -> Any:
-        hit = self._known.get((kind, name))
-        return hit[1] if hit is not None and hit[0] > self._clock.seconds() else None
-
-    def _remember(self, result: tuple[Any, float], kind: str, name: str) -> Any:
-        answer, life = result
-        if not isinstance(answer, Temporary):
-            self._known[kind, name] = (self._clock.seconds() + life, answer)
-            self._known.move_to_end((kind, name))
-            if len(self._known) > REMEMBERED_NAMES:
-                self._known.popitem(last=False)
+            question = question_for(*key)
+        except ValueError as error:
+            return Temporary(f"{key[0][:80]!a} can't be asked for: {error}", Trouble.LOCAL)
+        if len(self._line) >= LINE_LIMIT:
+            _busy.value += 1
+            return _BUSY
+        answer = _one_more(self._asking.setdefault(key, []))
+        self._line.append((key, question, self._seconds()))
+        self._go_on()
         return answer
 
+    def _go_on(self) -> None:
+        """Questions in line go out while there is room. Those that waited too long are not asked any more."""
+        if self._going_on:  # a question that ends while it begins (no sockets) must not recurse through the line
+            return
+        self._going_on = True
+        while self._line and len(self._running) < IN_FLIGHT_LIMIT:
+            key, question, since = self._line.popleft()
+            if self._seconds() - since >= TOTAL_SECONDS:
+                self._tell(key, _LATE)
+            else:
+                self._start(key, question, since + TOTAL_SECONDS)
+        self._going_on = False
 
-class HostsFile:
-    """/etc/hosts, read again when it changed."""
+    def _start(self, key: Key, question: Question, until: float) -> None:
+        inquiry = self._inquiry
+        running = Deferred.fromCoroutine(_pursue(inquiry, question, until))
+        self._running.add(running)
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._version: tuple[int, int] | None = None
-        self._table: dict[str, tuple[str, ...]] = {}
+        def ended(answer: AnyAnswer | Failure) -> None:
+            self._running.discard(running)
+            if isinstance(answer, Failure):
+                if not answer.check(CancelledError):
+                    _log.failure("a question to the DNS failed", answer)
+                answer = _CLOSED if self._closed else Temporary("internal error", Trouble.LOCAL)
+            elif inquiry is self._inquiry:  # else it is from servers that are no longer asked
+                self._cache.put(key, answer)
+            self._tell(key, answer)
+            self._go_on()
 
-    def look_up(self, host: str) -> Answer[str] | None:
-        try:
-            facts = os.stat(self._path)
-            if (facts.st_mtime_ns, facts.st_size) != self._version:
-                self._table = _parse_hosts(self._path)
-                self._version = (facts.st_mtime_ns, facts.st_size)
-        except OSError:
-            return None
-        found = self._table.get(host.lower())
-        return Answer(found) if found else None
+        running.addBoth(ended)
 
-
-def _parse_hosts(path: str) -> dict[str, tuple[str, ...]]:
-    table: dict[str, tuple[str, ...]] = {}
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            address, *names = line.partition("#")[0].split() or [""]
-            try:
-                text = str(ipaddress.ip_address(address.partition("%")[0]))
-            except ValueError:
-                continue
-            for name in names:
-                known = table.get(name.lower(), ())
-                if text not in known:
-                    # IPv4 first, as the contract says
-                    table[name.lower()] = (*known, text) if ":" in text else (text, *known)
-    return table
+    def _tell(self, key: Key, answer: AnyAnswer) -> None:
+        _answers.bound(_result(answer)).value += 1
+        for waiting in self._asking.pop(key, ()):
+            if not waiting.called:  # else it was cancelled
+                waiting.callback(answer)
+        _in_flight.value = len(self._asking)
 
 
-def _read_mx(records: list[Any]) -> MxAnswer:
-    found = tuple(
-        MailExchanger(
-            int(record.payload.preference),
-            # what is no host name stays recognisable as none; mta.delivery.mx leaves it out
-            record.payload.name.name.decode("ascii", "backslashreplace").lower().rstrip("."),
-        )
-        for record in records
-        if record.type == dns.MX
+def _one_more(waiting: list[Deferred[AnyAnswer]]) -> Deferred[AnyAnswer]:
+    waiting.append(Deferred())
+    return waiting[-1]
+
+
+async def _pursue(inquiry: Inquiry, question: Question, until: float) -> AnyAnswer:
+    """Along its aliases to an answer."""
+    pursuit = Pursuit(question)
+    while True:
+        heard = await inquiry.ask(pursuit.question, until)
+        if isinstance(heard, Temporary):
+            return heard
+        response, server = heard
+        answer = pursuit.take(response, trusted=server.trusted)
+        if answer is not None:
+            return answer
+
+
+async def _both(four: Soon[AddressAnswer], six: Soon[AddressAnswer]) -> AddressAnswer:
+    return join(
+        await four if isinstance(four, Deferred) else four,
+        await six if isinstance(six, Deferred) else six,
     )
-    return Answer(found) if found else NoData()
 
 
-def _read_addresses(records: list[Any]) -> AddressAnswer:
-    found = tuple(record.payload.dottedQuad() for record in records if record.type == dns.A) + tuple(
-        str(ipaddress.IPv6Address(record.payload.address)) for record in records if record.type == dns.AAAA
-    )
-    return Answer(found) if found else NoData()
-
-
-def _judge(failure: Failure) -> NoSuchName | Temporary:
-    problem = failure.value
-    if isinstance(problem, error.DNSNameError):
-        return NoSuchName()
-    if isinstance(problem, error.DNSServerError):
-        return Temporary("SERVFAIL")
-    if isinstance(problem, error.DNSQueryTimeoutError | DeferredTimeoutError | OSError):
-        return Temporary("no answer from the name servers")
-    return Temporary(f"DNS: {type(problem).__name__}")
-
-
-def _join(both: list[tuple[AddressAnswer, float]]) -> tuple[AddressAnswer, float]:
-    """One answer of two: addresses if any; unknown if one question was not answered; else what both say."""
-    life = min(each[1] for each in both)
-    answers = [each[0] for each in both]
-    found = tuple(address for answer in answers if isinstance(answer, Answer) for address in answer.records)
+def join(four: AddressAnswer, six: AddressAnswer) -> AddressAnswer:
+    """One answer of two: addresses if any; unknown if one of both is; else what both say."""
+    both = (four, six)
+    found = tuple(address for answer in both if isinstance(answer, Answer) for address in answer.records)
+    for answer in both:
+        if not found and isinstance(answer, Temporary):
+            return answer
+    known = [answer for answer in both if not isinstance(answer, Temporary)]
+    authentic = len(known) == 2 and all(answer.authentic for answer in known)
     if found:
-        return Answer(found), life
-    for answer in answers:
-        if isinstance(answer, Temporary):
-            return answer, life
-    return (NoSuchName() if all(isinstance(answer, NoSuchName) for answer in answers) else NoData()), life
+        return Answer(found, authentic, min(each.ttl_seconds for each in both if isinstance(each, Answer)))
+    ttl = min(answer.ttl_seconds for answer in known)
+    kind = NoSuchName if all(isinstance(answer, NoSuchName) for answer in known) else NoData
+    return kind(authentic, ttl)
+
+
+def _result(answer: AnyAnswer) -> str:
+    match answer:
+        case Answer():
+            return "answer"
+        case NoSuchName():
+            return "nxdomain"
+        case NoData():
+            return "nodata"
+    return answer.trouble.value

@@ -26,6 +26,7 @@ from mta.admin.house import House, Reloaded
 from mta.config.load import load_settings
 from mta.config.problem import ConfigurationError
 from mta.config.settings import Settings, restart_keys
+from mta.dns.servers import DnsOptions
 from mta.dns.stub import StubResolver
 from mta.routing.router import RoutingError
 from mta.sasl.authenticator import build_authenticator
@@ -101,7 +102,7 @@ class Daemon(Service):
         self._authenticator = build_authenticator(configuration, reactor=reactor)
         self._authenticator.start()
         server_contexts = ServerContexts(configuration.tls) if configuration.tls.certificate else None
-        self._resolver = StubResolver(reactor)
+        self._resolver = StubResolver(reactor, DnsOptions.of(configuration))
         self._way = MailWay(
             reactor,
             lambda: self.settings,

@@ -1,163 +1,313 @@
-"""The stub resolver: what name servers say, as types; what is remembered; what the hosts file knows."""
+"""The resolver as the house sees it: answers as types, memory, one question for many, bounds, the end."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.internet import defer, task
-from twisted.names import dns, error
+from twisted.internet.defer import CancelledError, Deferred
 
-from mta.dns.resolver import Answer, MailExchanger, NoData, NoSuchName, Temporary
-from mta.dns.stub import StubResolver
+from mta.dns import stub
+from mta.dns.resolver import Answer, MailExchanger, NoData, NoSuchName, RecordType, Temporary, Tlsa, Trouble
+from mta.dns.servers import DnsOptions
+from mta.testing.name_servers import Asked, Refused, a, mx, ptr, respond, soa, tlsa, txt
 
-
-class NameServer:
-    """Stands for twisted.names' client: `say` for each kind of question and name; `asked` counts."""
-
-    def __init__(self) -> None:
-        self.answers: dict[tuple[str, str], Any] = {}
-        self.asked: list[tuple[str, str]] = []
-
-    def _look_up(self, kind: str, name: str) -> defer.Deferred[Any]:
-        self.asked.append((kind, name))
-        answer = self.answers.get((kind, name), error.DNSNameError("no"))
-        if isinstance(answer, Exception):
-            return defer.fail(answer)
-        return defer.succeed((answer, [], []))
-
-    def lookupMailExchange(self, name: str) -> defer.Deferred[Any]:
-        return self._look_up("MX", name)
-
-    def lookupAddress(self, name: str) -> defer.Deferred[Any]:
-        return self._look_up("A", name)
-
-    def lookupIPV6Address(self, name: str) -> defer.Deferred[Any]:
-        return self._look_up("AAAA", name)
+MX = RecordType.MX
+AS_FOUND = Answer((MailExchanger(10, "mx.d.example"),))
+Always = Callable[..., Any]
 
 
-def record(payload: Any, ttl: int = 300) -> Any:
-    return dns.RRHeader(b"name.example", payload.TYPE, dns.IN, ttl, payload)
-
-
-def mx(preference: int, host: str, ttl: int = 300) -> Any:
-    return record(dns.Record_MX(preference, host), ttl)
-
-
-class World:
-    def __init__(self, hosts_file: Path) -> None:
-        self.clock = task.Clock()
-        self.server = NameServer()
-        self.hosts_file = hosts_file
-        self.resolver = StubResolver(self.clock, servers=[("192.0.2.53", 53)], hosts_file=str(hosts_file))
-        self.resolver._dns = self.server
-
-    def ask(self, asked: defer.Deferred[Any]) -> Any:
-        found: list[Any] = []
-        asked.addBoth(found.append)
-        return found[0]
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    (tmp_path / "hosts").write_text(
-        "127.0.0.1 localhost\n::1 localhost ip6 # comment\n192.0.2.7 One.example one\nbad line\n"
-    )
-    world = World(tmp_path / "hosts")
-    yield world
-    world.resolver.close()
-
-
-def test_mail_exchangers(world: World) -> None:
-    world.server.answers["MX", "d.example"] = [mx(10, "A.Example"), mx(20, "b.example")]
+def test_mail_exchangers(world: Any, always: Always) -> None:
+    world.say(always(mx("d.example", 10, "A.Example"), mx("d.example", 20, "b.example")))
     expected = Answer((MailExchanger(10, "a.example"), MailExchanger(20, "b.example")))
     assert world.ask(world.resolver.mx("d.example")) == expected
 
 
-def test_the_null_mx_is_an_empty_host(world: World) -> None:
-    world.server.answers["MX", "d.example"] = [mx(0, "")]
+def test_the_null_mx_is_an_empty_host(world: Any, always: Always) -> None:
+    world.say(always(mx("d.example", 0, "")))
     assert world.ask(world.resolver.mx("d.example")) == Answer((MailExchanger(0, ""),))
 
 
 @pytest.mark.parametrize(
-    ("said", "answer"),
+    ("how", "answer"),
     [
-        (error.DNSNameError("x"), NoSuchName()),
-        ([], NoData()),
-        (error.DNSServerError("x"), Temporary("SERVFAIL")),
-        (error.DNSQueryTimeoutError(1), Temporary("no answer from the name servers")),
-        (defer.TimeoutError("x"), Temporary("no answer from the name servers")),
-        (OSError("x"), Temporary("no answer from the name servers")),
-        (error.DNSQueryRefusedError("x"), Temporary("DNS: DNSQueryRefusedError")),
+        ({"rcode": 3}, NoSuchName()),
+        ({}, NoData()),
+        ({"rcode": 2}, Temporary("SERVFAIL from 192.0.2.53", Trouble.SERVFAIL)),
+        ({"rcode": 5}, Temporary("REFUSED from 192.0.2.53", Trouble.SERVFAIL)),
+        ({"recursive": False}, Temporary("lame from 192.0.2.53", Trouble.SERVFAIL)),
+        (None, Temporary("no answer from 192.0.2.53, no answer from 192.0.2.54", Trouble.TIMEOUT)),
     ],
 )
-def test_only_nxdomain_says_that_there_is_no_such_name(world: World, said: Any, answer: Any) -> None:
-    world.server.answers["MX", "d.example"] = said
-    found = world.ask(world.resolver.mx("d.example"))
-    assert found == answer
+def test_nxdomain_nodata_servfail_and_silence_are_four_outcomes(
+    world: Any, always: Always, how: dict[str, Any] | None, answer: Any
+) -> None:
+    if how is not None:
+        world.say(always(**how))
+    assert world.ask(world.resolver.mx("d.example"), 0 if how is not None else 30) == answer
 
 
-def test_a_name_that_is_no_name_is_left_to_the_judgement_of_who_asked(world: World) -> None:
-    bad = mx(10, "x")
+def test_the_rcode_is_kept(world: Any, always: Always) -> None:
+    world.say(always(rcode=5))
+    assert world.ask(world.resolver.mx("d.example")).rcode == 5
+    world.say(always(rcode=23))
+    assert world.ask(world.resolver.mx("e.example")).rcode == 23
+
+
+def test_why_a_server_can_not_is_in_the_text(world: Any, always: Always) -> None:
+    world.say(always(rcode=2, options=b"\x00\x0f\x00\x07\x00\x06no\x1b[m"))
+    assert world.ask(world.resolver.mx("d.example")).text == "SERVFAIL (DNSSEC Bogus: no?[m) from 192.0.2.53"
+
+
+def test_other_kinds_of_records(world: Any) -> None:
+    records = {
+        RecordType.TXT: [txt("n.example", b"v=spf1 ", b"-all"), txt("n.example", b"\xff")],
+        RecordType.PTR: [ptr("n.example", "Mail.example")],
+        RecordType.TLSA: [tlsa("n.example", b"\x03\x01\x01" + b"d" * 32)],
+        RecordType.A: [a("n.example", "192.0.2.1")],
+    }
+    world.say(lambda asked: respond(asked, *records[RecordType(asked.kind)]))
+    answers = {kind: world.ask(world.resolver.query("n.example", kind)) for kind in records}
+    assert answers == {
+        RecordType.TXT: Answer((b"v=spf1 -all", b"\xff")),
+        RecordType.PTR: Answer(("mail.example",)),
+        RecordType.TLSA: Answer((Tlsa(3, 1, 1, b"d" * 32),)),
+        RecordType.A: Answer(("192.0.2.1",)),
+    }
+
+
+def test_records_that_can_not_be_read_are_temporary(world: Any, always: Always) -> None:
+    world.say(always(tlsa("n.example", b"\x03")))
+    answer = world.ask(world.resolver.query("n.example", RecordType.TLSA))
+    assert (type(answer), answer.trouble) == (Temporary, Trouble.MALFORMED)
+
+
+def test_a_name_that_is_no_name_is_left_to_the_judgement_of_who_asked(world: Any, always: Always) -> None:
+    bad = mx("d.example", 10, "x")
     bad.payload.name.name = b"\xff/..\x00.example"
-    world.server.answers["MX", "d.example"] = [bad]
-    assert world.ask(world.resolver.mx("d.example")) == Answer((MailExchanger(10, "\\xff/..\x00.example"),))
+    bad.payload.name.encode = lambda stream, _=None: stream.write(b"\x05\xff/.\x00x\x07example\x00")
+    world.say(always(bad))
+    assert world.ask(world.resolver.mx("d.example")) == Answer((MailExchanger(10, "\\xff/.\x00x.example"),))
 
 
-def test_addresses_of_both_kinds_ipv4_first(world: World) -> None:
-    world.server.answers["A", "h.example"] = [record(dns.Record_A("192.0.2.1"))]
-    world.server.answers["AAAA", "h.example"] = [record(dns.Record_AAAA("2001:db8::1"))]
-    assert world.ask(world.resolver.addresses("h.example")) == Answer(("192.0.2.1", "2001:db8::1"))
+def test_u_labels_are_asked_for_as_a_labels(world: Any, always: Always) -> None:
+    world.say(always(mx("xn--bcher-kva.example", 10, "mx.d.example")))
+    assert world.ask(world.resolver.mx("Bücher.example")) == AS_FOUND
+    assert world.questions() == [("udp", b"xn--bcher-kva.example", MX)]
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "a..b", "", ".", "a b.example", "a\x00.example", ".".join(["x" * 50] * 6)])
+def test_what_is_no_name_is_not_asked_for(world: Any, name: str) -> None:
+    answer = world.ask(world.resolver.mx(name))
+    assert (type(answer), answer.trouble) == (Temporary, Trouble.LOCAL)
+    assert world.questions() == []
+
+
+# --- addresses --------------------------------------------------------------------------------------------------------
+
+
+def addresses_as(world: Any, four: Any, six: Any) -> None:
+    def rule(asked: Asked) -> Any:
+        said = four if asked.kind == RecordType.A else six
+        return respond(asked, rcode=said) if isinstance(said, int) else respond(asked, *said)
+
+    world.say(rule)
+
+
+FOUR, SIX = [a("h.example", "192.0.2.1")], [a("h.example", "2001:db8::1")]
 
 
 @pytest.mark.parametrize(
     ("four", "six", "answer"),
     [
-        (error.DNSNameError("x"), error.DNSNameError("x"), NoSuchName()),
+        (FOUR, SIX, Answer(("192.0.2.1", "2001:db8::1"))),
+        (3, 3, NoSuchName()),
+        (3, [], NoData()),
         ([], [], NoData()),
-        ([], error.DNSServerError("x"), Temporary("SERVFAIL")),
-        (error.DNSNameError("x"), error.DNSServerError("x"), Temporary("SERVFAIL")),
-        ([record(dns.Record_A("192.0.2.1"))], error.DNSServerError("x"), Answer(("192.0.2.1",))),
+        ([], 2, Temporary("SERVFAIL from 192.0.2.53")),
+        (3, 2, Temporary("SERVFAIL from 192.0.2.53")),
+        (FOUR, 2, Answer(("192.0.2.1",))),
+        (FOUR, 3, Answer(("192.0.2.1",))),
+        (2, SIX, Answer(("2001:db8::1",))),
     ],
 )
-def test_two_questions_make_one_answer(world: World, four: Any, six: Any, answer: Any) -> None:
-    world.server.answers["A", "h.example"], world.server.answers["AAAA", "h.example"] = four, six
+def test_two_questions_make_one_answer(world: Any, four: Any, six: Any, answer: Any) -> None:
+    addresses_as(world, four, six)
     assert world.ask(world.resolver.addresses("h.example")) == answer
+    assert world.resolver.addresses("h.example") == answer  # at hand
 
 
-def test_answers_are_remembered_while_they_live_and_trouble_is_not(world: World) -> None:
-    world.server.answers["MX", "d.example"] = [mx(10, "a.example", ttl=100)]
-    for seconds in (0, 60, 60):
-        world.clock.advance(seconds)
-        world.ask(world.resolver.mx("d.example"))
-    assert world.server.asked == [("MX", "d.example")] * 2
-    world.server.answers["MX", "e.example"] = error.DNSServerError("x")
-    world.ask(world.resolver.mx("e.example"))
-    world.ask(world.resolver.mx("e.example"))
-    assert world.server.asked.count(("MX", "e.example")) == 2
+@pytest.mark.parametrize(("which", "authentic"), [((1, 28), True), ((1,), False), ((28,), False)])
+def test_addresses_are_authentic_when_both_answers_are(world: Any, which: tuple[int, ...], authentic: bool) -> None:
+    resolver = world.make(DnsOptions((("127.0.0.1", 53),)))
+    world.network.servers["127.0.0.1"] = lambda asked: respond(
+        asked, *(FOUR if asked.kind == 1 else []), authentic=asked.kind in which
+    )
+    assert world.ask(resolver.addresses("h.example")).authentic == authentic
 
 
-def test_a_life_of_nothing_still_spares_the_name_server(world: World) -> None:
-    world.server.answers["MX", "d.example"] = [mx(10, "a.example", ttl=0)]
-    world.ask(world.resolver.mx("d.example"))
-    world.clock.advance(4)
-    world.ask(world.resolver.mx("d.example"))
-    assert len(world.server.asked) == 1
-
-
-def test_the_hosts_file_comes_first_and_is_read_again_when_it_changed(world: World) -> None:
-    assert world.ask(world.resolver.addresses("localhost")) == Answer(("127.0.0.1", "::1"))
-    assert world.ask(world.resolver.addresses("ONE.example")) == Answer(("192.0.2.7",))
+def test_the_hosts_file_comes_first_and_is_read_again_when_it_changed(world: Any, always: Always) -> None:
+    world.say(always(rcode=3))
+    resolver = world.resolver
+    assert world.ask(resolver.addresses("localhost")) == Answer(("127.0.0.1", "::1"))
+    assert world.ask(resolver.addresses("ONE.example")) == Answer(("192.0.2.7",))
     world.hosts_file.write_text("192.0.2.8 two.example\n")
-    assert world.ask(world.resolver.addresses("two.example")) == Answer(("192.0.2.8",))
-    assert world.server.asked == []
+    world.pass_time(1)
+    assert world.ask(resolver.addresses("two.example")) == Answer(("192.0.2.8",))
+    assert world.questions() == []
     world.hosts_file.unlink()
-    assert world.ask(world.resolver.addresses("two.example")) == NoSuchName()
+    world.pass_time(1)
+    assert world.ask(resolver.addresses("two.example")) == NoSuchName()
 
 
-def test_a_name_that_can_not_be_asked_for_is_temporary(world: World) -> None:
-    def broken(_name: str) -> Any:
-        raise ValueError("label too long")
+# --- memory -----------------------------------------------------------------------------------------------------------
 
-    world.server.lookupMailExchange = broken  # type: ignore[method-assign]
-    assert world.ask(world.resolver.mx("x" * 64)) == Temporary("DNS: ValueError")
+
+def test_an_answer_lives_as_long_as_its_record_and_needs_no_deferred(world: Any, always: Always) -> None:
+    world.say(always(mx("d.example", 10, "mx.d.example", ttl=100)))
+    assert world.ask(world.resolver.mx("d.example")).ttl_seconds == 100
+    world.pass_time(98)
+    assert world.resolver.mx("D.example") == AS_FOUND
+    world.pass_time(2)
+    assert isinstance(again := world.resolver.mx("d.example"), Deferred)
+    assert world.ask(again) == AS_FOUND
+    assert len(world.questions()) == 2
+
+
+@pytest.mark.parametrize(
+    ("how", "seconds"),
+    [
+        ({"rcode": 3, "authority": [soa("example", minimum=60)]}, 60),
+        ({"authority": [soa("example", minimum=60)]}, 60),
+        ({"authority": [soa("example", minimum=60, ttl=30)]}, 30),
+        ({"rcode": 3, "authority": [soa("example", minimum=90000, ttl=90000)]}, 900),
+        ({"rcode": 3, "authority": [soa("example", minimum=0)]}, 5),
+        ({"rcode": 3}, 5),
+        ({"rcode": 2}, 5),
+    ],
+)
+def test_what_there_is_not_is_remembered_too(world: Any, always: Always, how: dict[str, Any], seconds: float) -> None:
+    """RFC 2308 section 5 and RFC 9520, between the floor and the cap."""
+    world.say(always(**how))
+    answer = world.ask(world.resolver.mx("d.example"))
+    world.pass_time(seconds - 1)
+    assert world.resolver.mx("d.example") == answer
+    world.pass_time(1)
+    world.ask(world.resolver.mx("d.example"))
+    assert world.network.asked[-1].name == b"d.example"
+    assert len({each.id for each in world.network.asked if each.server == "192.0.2.53"}) == 2
+
+
+@pytest.mark.parametrize(("ttl", "seconds"), [(0, 5), (1 << 31, 5), (90_000, 3600)])
+def test_a_life_has_a_floor_and_a_cap(world: Any, always: Always, ttl: int, seconds: float) -> None:
+    world.say(always(mx("d.example", 10, "mx.d.example", ttl=ttl)))
+    world.ask(world.resolver.mx("d.example"))
+    world.pass_time(seconds - 1)
+    assert world.resolver.mx("d.example") == AS_FOUND
+    world.pass_time(1)
+    assert isinstance(world.resolver.mx("d.example"), Deferred)
+
+
+def test_one_question_is_on_the_wire_for_all_who_ask(world: Any, always: Always) -> None:
+    world.say(always(mx("d.example", 10, "mx.d.example")))
+    askers = [world.resolver.mx("d.example") for _ in range(100)]
+    askers[50].addErrback(lambda failure: failure.trap(CancelledError))
+    askers[50].cancel()  # his own affair: the others get their answer
+    world.settle()
+    assert len(world.questions()) == 1
+    assert [world.ask(each) for each in askers].count(AS_FOUND) == 99
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_outage_piles_nothing_up(world: Any) -> None:
+    """All are told that nobody knows: the first after their time-outs, those in line then, the rest at once."""
+    asked = [world.resolver.mx(f"d{number}.example") for number in range(3000)]
+    at_once = [each for each in asked if isinstance(each, Temporary)]
+    assert len(at_once) == 3000 - stub.IN_FLIGHT_LIMIT - stub.LINE_LIMIT
+    assert {each.trouble for each in at_once} == {Trouble.LOCAL}
+    assert world.network.open == stub.IN_FLIGHT_LIMIT
+    found: list[Any] = []
+    for each in asked:
+        if isinstance(each, Deferred):
+            each.addCallback(found.append)
+    world.pass_time(65)
+    assert len(found) == stub.IN_FLIGHT_LIMIT + stub.LINE_LIMIT
+    assert {each.trouble for each in found} == {Trouble.TIMEOUT}
+    assert world.network.open == 0
+
+
+def test_after_an_outage_the_line_moves_on(world: Any, always: Always) -> None:
+    found: list[Any] = []
+    for number in range(1000):
+        world.resolver.mx(f"d{number}.example").addCallback(found.append)
+    world.pass_time(3)
+    world.say(always(rcode=3))
+    world.pass_time(10)
+    assert len(found) == 1000
+    assert found.count(NoSuchName()) >= 1000 - stub.IN_FLIGHT_LIMIT
+
+
+def test_without_sockets_all_hear_of_it_and_nothing_recurses(world: Any) -> None:
+    class NoSockets:
+        def udp(self, _address: str, _port: int, _received: Any, broken: Any) -> Any:
+            class Channel:
+                def send(self, _message: bytes) -> None:
+                    broken("Too many open files")
+
+                def close(self) -> None: ...
+
+            return Channel()
+
+        tcp = udp
+
+    resolver = world.resolver
+    busy = [resolver.mx(f"d{number}.example") for number in range(stub.IN_FLIGHT_LIMIT)]
+    line = [resolver.mx(f"e{number}.example") for number in range(stub.LINE_LIMIT)]
+    resolver._inquiry._network = NoSockets()
+    world.pass_time(60)
+    found: list[Any] = []
+    for each in [*busy, *line]:
+        each.addCallback(found.append)
+    assert len(found) == len(busy) + len(line)
+    answer = world.ask(resolver.mx("f.example"))
+    assert answer.text == "Too many open files from 192.0.2.53, Too many open files from 192.0.2.54"
+
+
+def test_the_end_answers_all_and_leaves_nothing(world: Any) -> None:
+    waiting = [world.resolver.mx(f"d{number}.example") for number in range(stub.IN_FLIGHT_LIMIT + 10)]
+    waiting.append(world.resolver.addresses("h.example"))
+    world.resolver.close()
+    assert {world.ask(each) for each in waiting} == {Temporary("shutting down", Trouble.LOCAL)}
+    assert (world.network.open, world.clock.getDelayedCalls()) == (0, [])
+    assert world.resolver.mx("late.example") == Temporary("shutting down", Trouble.LOCAL)
+
+
+def test_our_own_fault_is_temporary(world: Any, always: Always, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("ours")
+
+    world.say(always(rcode=3))
+    monkeypatch.setattr(stub.Pursuit, "take", broken)
+    monkeypatch.setattr(stub._log, "failure", lambda *_: None)
+    assert world.ask(world.resolver.mx("d.example")) == Temporary("internal error", Trouble.LOCAL)
+
+
+def test_other_servers_know_other_things(world: Any, always: Always) -> None:
+    world.say(always(rcode=3))
+    world.network.servers["192.0.2.99"] = always(mx("d.example", 10, "mx.d.example"))
+    assert world.ask(world.resolver.mx("d.example")) == NoSuchName()
+    late = world.resolver.mx("e.example")
+    world.resolver.configure(DnsOptions((("192.0.2.99", 53),)))
+    assert world.ask(world.resolver.mx("d.example")) == AS_FOUND
+    assert world.ask(late) == NoSuchName()  # it had been asked before
+    world.network.servers["192.0.2.99"] = always(mx("e.example", 10, "mx.d.example"))
+    assert world.ask(world.resolver.mx("e.example")) == AS_FOUND  # and that is not remembered
+    world.resolver.configure(DnsOptions((("192.0.2.99", 53),)))
+    assert world.resolver.mx("d.example") == AS_FOUND  # nothing new: nothing is forgotten
+
+
+def test_a_port_that_nobody_listens_at_costs_no_time(world: Any, always: Always) -> None:
+    world.network.servers["192.0.2.53"] = lambda _: Refused()
+    world.network.servers["192.0.2.54"] = always(mx("d.example", 10, "mx.d.example"))
+    assert world.ask(world.resolver.mx("d.example")) == AS_FOUND
