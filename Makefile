@@ -3,7 +3,8 @@
 #   make run      set up and run the MTA with conf/development.toml, everything in var/
 #   make test     set up and run all that CI runs (as root it installs the Debian packages that the tests need)
 #   make check    format, lint, types, floors, spelling
-#   make bench    measure side by side with Postfix
+#   make soak     the crash rig for longer: 200 kills, 45 power cuts
+#   make bench    measure side by side with Postfix, Exim and sendmail
 #   make docs     generated documentation
 #   make clean    remove what the other verbs made (not var/)
 
@@ -16,9 +17,10 @@ PYTEST := $(BIN)/python -m pytest -q
 SUITE := tools/suite
 
 # What the tests talk to: other people's servers, clients and tools.
-PACKAGES := postfix swaks libnet-ssleay-perl msmtp curl gsasl strace openssl e2fsprogs util-linux unbound nsd ldnsutils
+PACKAGES := postfix swaks libnet-ssleay-perl msmtp curl gsasl strace openssl e2fsprogs util-linux unbound nsd ldnsutils \
+	mount libeatmydata1
 
-.PHONY: run test check unit properties conversations real bench docs clean packages
+.PHONY: run test check unit properties conversations real soak bench docs clean packages
 
 run: $(VENV)/.run
 	@tools/prepare-development $(BIN) $(CONFIG)
@@ -62,6 +64,10 @@ conversations: $(VENV)/.test
 
 real: $(VENV)/.test
 	$(SUITE) 360 $(PYTEST) tests/interop tests/crash
+
+# The crash rig, long form: about a quarter of an hour.
+soak: packages $(VENV)/.test
+	MTA_SOAK=1 $(SUITE) 3600 $(PYTEST) tests/crash/test_kill.py tests/crash/test_power_cut.py
 
 bench: packages $(VENV)/.test
 	$(BIN)/python bench/run.py

@@ -23,7 +23,10 @@ HOSTNAME = "mail.dev.test"
 
 
 class Daemon:
-    """`routes`, `extra` are TOML text; `prefix` is put before the command (strace, faketime ...)."""
+    """`routes`, `extra` are TOML text; `prefix` is put before the command (strace, faketime ...).
+
+    `store`: where spool and mailboxes lie instead of in `directory`.
+    """
 
     def __init__(
         self,
@@ -35,13 +38,14 @@ class Daemon:
         relay_networks: Sequence[str] = (),
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        store: Path | None = None,
     ) -> None:
         self.directory = directory
         self.mx, self.submission, self.submissions = free_port(), free_port(), free_port()
         self.metrics = free_port()
         self.config = directory / "mta.toml"
-        self.mail = directory / "mail"
-        self.spool = directory / "spool"
+        self.mail = (store or directory) / "mail"
+        self.spool = (store or directory) / "spool"
         self.log = directory / "mta.log"
         self.output = directory / "output"
         self.users = users

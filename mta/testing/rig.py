@@ -16,6 +16,7 @@ who has a mailbox too: so acceptance, both ways out, partial outcomes and report
 
 from __future__ import annotations
 
+import bisect
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -53,7 +54,7 @@ def octets_of(number: int) -> int:
 
 
 class Rig:
-    """`extra`: TOML, `prefix`, `environment`: as the daemon takes them."""
+    """`extra` (TOML), `prefix` and `store` are the daemon's."""
 
     def __init__(
         self,
@@ -62,14 +63,17 @@ class Rig:
         *,
         extra: str = QUICK,
         prefix: Sequence[str] = (),
+        store: Path | None = None,
         recipients: Callable[[int], Sequence[str]] = recipients_of,
     ) -> None:
         self.sink, self.recipients = sink, recipients
         routes = (
-            f'[[route]]\ndomains = ["dev.test"]\nvia = "maildir:{directory}/mail/{{domain}}/{{local}}"\n'
+            f'[[route]]\ndomains = ["dev.test"]\nvia = "maildir:{store or directory}/mail/{{domain}}/{{local}}"\n'
             f'[[route]]\ndomains = ["*"]\nvia = "smtp:[127.0.0.1]:{sink.port}"\n'
         )
-        self.daemon = Daemon(directory, routes=routes, extra=extra, relay_networks=["127.0.0.0/8"], prefix=prefix)
+        self.daemon = Daemon(
+            directory, routes=routes, extra=extra, relay_networks=["127.0.0.0/8"], prefix=prefix, store=store
+        )
         self.starts: list[float] = []  # wall time
 
     def start(self, *, wait: bool = True) -> None:
@@ -91,9 +95,10 @@ class Rig:
         return load.start()
 
     def drain(self, seconds: float = 90.0) -> None:
-        """Until nothing is queued."""
+        """Until nothing is queued, reports that were made meanwhile included."""
 
         def empty() -> bool:
+            self.daemon.mta("queue", "release", "--all", check=False)
             self.daemon.mta("queue", "retry", "--all", check=False)
             return not self.daemon.query("queue", "list", "--limit", "1")
 
@@ -119,7 +124,7 @@ class Rig:
         unexplained, again = [], set()
         seen: defaultdict[Owed, list[int]] = defaultdict(list)
         for each in sorted(self.copies(), key=lambda copy: copy.at):
-            generation = sum(start <= each.at for start in self.starts)
+            generation = bisect.bisect_right(self.starts, each.at)
             before = seen[each.mark, each.recipient]
             if before and before[-1] == generation:
                 unexplained.append(each)

@@ -92,7 +92,7 @@ class Session(asyncio.Protocol):
         if found is None:
             return b"501 5.1.3 What recipient?\r\n"
         if self._refused and found[1].startswith(self._refused):
-            return b"550 5.1.1 Nobody of that name\r\n"
+            return b"550 5.1.1 <%b>: nobody of that name\r\n" % found[1]
         self._recipients.append(found[1].decode("utf-8", "replace"))
         return b"250 2.1.5 Ok\r\n"
 

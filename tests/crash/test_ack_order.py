@@ -3,7 +3,8 @@
 The oracle reads nothing but system calls: the first write to the spool's log that carries a message's mark, the sync of the log
 that began after it, and only then the octets `queued as ID` to the client. Inside TLS the octets can't be read; there one client goes in step, and the last record that it was sent
 before it spoke again is its 250. For a body in a file of its own: its last write, its
-fdatasync, and an fsync of the directory that holds its name, all before that same reply.
+fdatasync, and an fsync of the directory that holds its name, all before that same reply. Mail that goes on to a next hop is
+looked at like mail for a mailbox; a report of ours must be in the log before the sync that makes the failure durable (law 3).
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ import pytest
 
 from mta.testing.daemon import Daemon
 from mta.testing.load import Ledger, Load
+from mta.testing.processes import wait_for
+from mta.testing.rig import REFUSED
+from mta.testing.sink import Sink
 from mta.testing.strace import Call, calls_of, missing, traced, wait_until_written
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}")]
 
 MESSAGES = 300
 TLS_MESSAGES = 30
+REPORTS = 40
 LARGE_OCTETS = 200 << 10  # beyond 128 KiB a body has a file of its own
 CALLS = (
     "openat,pwrite64,pwritev,write,writev,recvfrom,sendto,sendmsg,fdatasync,fsync,rename,renameat,renameat2,link,linkat"
@@ -116,15 +121,31 @@ def _between(syncs: Sequence[Call], after: int, before: int) -> bool:
     return any(after < sync.began and sync.ended < before for sync in syncs)
 
 
+def _routes(directory: Path, sink: Sink) -> str:
+    return (
+        f'[[route]]\ndomains = ["dev.test"]\nvia = "maildir:{directory}/mail/{{domain}}/{{local}}"\n'
+        f'[[route]]\ndomains = ["*"]\nvia = "smtp:[127.0.0.1]:{sink.port}"\n'
+    )
+
+
 def _accept(directory: Path, extra: str = "") -> tuple[Oracle, Ledger]:
-    """300 messages, small and large, by DATA and BDAT, into a daemon under strace."""
+    """300 messages, small and large, by DATA and BDAT, for a mailbox and for a next hop, into a daemon under strace."""
     trace = directory / "trace"
     users = {"demo@dev.test": "demo-password"}
-    routes = f'[[route]]\ndomains = ["dev.test"]\nvia = "maildir:{directory}/mail/{{domain}}/{{local}}"\n'
-    with Daemon(directory, prefix=traced(trace, CALLS), users=users, routes=routes, extra=extra) as daemon:
+    with (
+        Sink(directory / "taken") as sink,
+        Daemon(
+            directory,
+            prefix=traced(trace, CALLS),
+            users=users,
+            routes=_routes(directory, sink),
+            extra=extra,
+            relay_networks=["127.0.0.0/8"],
+        ) as daemon,
+    ):
         load = Load(
             daemon.mx,
-            "bob@dev.test",
+            lambda number: ["bob@dev.test"] if number % 2 else ["ann@far.example"],
             messages=MESSAGES,
             octets=lambda number: LARGE_OCTETS if number % 10 == 0 else 200 + number % 7 * 3000,
             chunking=lambda number: number % 3 == 0,
@@ -159,3 +180,31 @@ def test_every_250_is_sent_after_the_sync_of_all_that_it_promises(tmp_path: Path
 def test_control_a_daemon_that_replies_before_the_commit_is_found_out(tmp_path: Path) -> None:
     oracle, ledger = _accept(tmp_path, "\n[test_only]\nreply_before_commit = true\n")
     assert any("before the log was synced" in objection for objection in oracle.objections(ledger))
+
+
+def test_a_failure_is_never_durable_before_the_report_of_it(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    names = [f"{REFUSED}-{number:04d}@far.example" for number in range(1, REPORTS + 1)]
+    with (
+        Sink(tmp_path / "taken", refuse=REFUSED) as sink,
+        Daemon(
+            tmp_path,
+            prefix=traced(trace, "pwrite64,fdatasync"),
+            routes=_routes(tmp_path, sink),
+            relay_networks=["127.0.0.0/8"],
+        ) as daemon,
+    ):
+        load = Load(daemon.mx, lambda number: [names[number - 1]], sender="sender@dev.test", messages=REPORTS)
+        assert len(load.start().join().acknowledged) == REPORTS
+        wait_for("all reports", lambda: len(daemon.mailbox("sender")) == REPORTS)
+    wait_until_written(trace, daemon.pid)
+    log = [call for call in calls_of(trace) if call.path.endswith("spool.db-wal")]
+    writes = [call for call in log if call.name == "pwrite64"]
+    syncs = [call for call in log if call.name == "fdatasync"]
+    for name in names:
+        refused = next(call for call in writes if f"<{name}>: nobody of that name" in call.text)
+        # One of the two stands whole on a page.
+        fields = (f"Final-Recipient: rfc822; {name}", f"Diagnostic-Code: smtp; 550 5.1.1 <{name}>")
+        report = next(call for call in writes if any(each in call.text for each in fields))
+        assert not _between(syncs, refused.ended, report.began), f"{name}: failed in one commit, reported in another"
+    assert len(syncs) > 1
