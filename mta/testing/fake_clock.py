@@ -91,7 +91,7 @@ class FakeClock:
         self._offset = epoch
         self._sequence = 0
         self._calls: list[tuple[float, int, Call]] = []
-        self.faults: list[BaseException] = []
+        self.faults: list[BaseException | str] = []  # words, where there is no exception to raise
 
     def seconds(self) -> float:
         """Monotonic."""

@@ -56,7 +56,8 @@ class FakeDatagrams:
             self.reactor.machine.datagrams.pop(self.number, None)
             self.protocol.doStop()
 
-    loseConnection = stopListening
+    def loseConnection(self) -> None:
+        self.stopListening()
 
     def setBroadcastAllowed(self, enabled: bool) -> None:
         """Nobody broadcasts here."""

@@ -9,14 +9,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import (
-    CannotListenError,
-    ConnectError,
-    ConnectionRefusedError,
-    NoRouteError,
-    TCPTimedOutError,
-    UserError,
-)
+from twisted.internet import error
 from twisted.internet.interfaces import (
     IConnector,
     IListeningPort,
@@ -92,7 +85,7 @@ class FakeReactor:
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> FakePort:
         number = port or self.free_port()
         if number in self.machine.listening:
-            raise CannotListenError(interface or self.machine.address, number, OSError("Address already in use"))
+            raise error.CannotListenError(interface or self.machine.address, number, OSError("Address already in use"))
         listening = FakePort(self, number, factory)
         self.machine.listening[number] = listening
         factory.doStart()
@@ -110,7 +103,7 @@ class FakeReactor:
     def listenUDP(self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 8192) -> FakeDatagrams:  # noqa: N803 - IReactorUDP's
         number = port or self.free_port()
         if number in self.machine.datagrams:
-            raise CannotListenError(interface or self.machine.address, number, OSError("Address already in use"))
+            raise error.CannotListenError(interface or self.machine.address, number, OSError("Address already in use"))
         bound = FakeDatagrams(self, number, protocol, maxPacketSize)
         self.machine.datagrams[number] = bound
         protocol.makeConnection(bound)
@@ -132,7 +125,8 @@ class FakePort:
             del self.reactor.machine.listening[self.number]
             self.factory.doStop()
 
-    loseConnection = stopListening
+    def loseConnection(self) -> None:
+        self.stopListening()
 
     def getHost(self) -> Any:
         return address_of(self.reactor.machine.address, self.number)
@@ -154,9 +148,9 @@ class Connector:
         network, here = self._reactor.network, self._reactor.machine
         target = network.machines.get(self._there[0])
         if target is None:
-            self._after(0.0, self._fail, NoRouteError())
+            self._after(0.0, self._fail, error.NoRouteError())
             return
-        self._after(self._timeout, self._fail, TCPTimedOutError())
+        self._after(self._timeout, self._fail, error.TCPTimedOutError())
         way = network.between(here.address, target.address)
         if not way.dead:
             self._after(way.wait(network.random), self._knock, target, network.between(target.address, here.address))
@@ -170,7 +164,7 @@ class Connector:
         port = target.listening.get(self._there[1])
         answer = back.wait(self._reactor.random)
         if port is None:
-            self._after(answer, self._fail, ConnectionRefusedError())
+            self._after(answer, self._fail, error.ConnectionRefusedError())
             return
         here = (self._reactor.machine.address, self._reactor.free_port())
         there = (target.address, port.number)
@@ -195,7 +189,7 @@ class Connector:
         else:
             mine.begin(protocol, theirs)
 
-    def _fail(self, why: ConnectError) -> None:
+    def _fail(self, why: error.ConnectError) -> None:
         self._stop_calls()
         if self.state == "connecting":
             self.state = "disconnected"
@@ -211,7 +205,7 @@ class Connector:
         self._calls.clear()
 
     def stopConnecting(self) -> None:
-        self._fail(UserError())
+        self._fail(error.UserError())
 
     def disconnect(self) -> None:
         if self.state == "connecting":
