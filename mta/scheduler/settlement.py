@@ -65,6 +65,8 @@ def settle_attempt(
     journal: list[JournalEntry] = []
     told: list[Notice] = []
     children: tuple[NewRecipient, ...] = ()
+    # By attempts: recipients that waited together wait together, else each would need a transaction and a delay report of its own.
+    waits: dict[int, float] = {}
     for recipient in job.recipients:
         outcome: Outcome = outcomes.get(recipient.id, _NO_OUTCOME)
         kind = _KINDS.get(type(outcome))
@@ -83,7 +85,9 @@ def settle_attempt(
                 state, event, action = State.FAILED, Event.FAILED, Action.FAILED
                 data["expired"] = status = EXPIRED_STATUS
             else:
-                next_attempt = now + retry_delay(attempts, policy.retry_min, policy.retry_max, policy.random)
+                if attempts not in waits:
+                    waits[attempts] = retry_delay(attempts, policy.retry_min, policy.retry_max, policy.random)
+                next_attempt = now + waits[attempts]
                 data["next"] = next_attempt
                 if notices and may_expire and now >= delay_told_at(message, recipient, policy):
                     action = Action.DELAYED

@@ -170,7 +170,7 @@ class Stream:
                 self._put(piece[:room], room)
             self._silent = True
             if link.lost_after is not None and self.octets_sent >= link.lost_after:
-                clock.later(link.latency, self._broken)
+                clock.later(max(link.latency, self._arrives - clock.seconds()), self._broken)
             return
 
     def _put(self, item: bytes | _Sign, octets: int) -> None:

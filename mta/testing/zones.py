@@ -42,7 +42,7 @@ class Zones:
     # --- what is there --------------------------------------------------------------------------------------------
 
     def mx(self, domain: str, preference: int, host: str, ttl: int = TTL_SECONDS) -> None:
-        self._add(domain, ttl, dns.Record_MX(preference, host or ".", ttl=ttl))
+        self._add(domain, ttl, dns.Record_MX(preference, host or b"", ttl=ttl))
 
     def null_mx(self, domain: str, ttl: int = TTL_SECONDS) -> None:
         """RFC 7505: takes no mail."""
@@ -106,7 +106,9 @@ class Zones:
         trouble = self.trouble_of(name)
         if trouble.silent:
             return None
-        answer = dns.Message(question.id, answer=1, opCode=question.opCode, recDes=question.recDes, recAv=1)
+        answer = dns.Message(
+            question.id, answer=1, opCode=question.opCode, recDes=question.recDes, recAv=1, maxSize=65535
+        )
         answer.queries = question.queries
         if trouble.servfail:
             answer.rCode = dns.ESERVER

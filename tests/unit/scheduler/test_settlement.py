@@ -99,6 +99,13 @@ def test_a_deferral_says_when_it_is_tried_again(settle: Any, make: Any) -> None:
     assert settlement.reports == ()
 
 
+def test_recipients_that_waited_together_wait_together(make: Any, settle: Any) -> None:
+    """One transaction, and one report of a delay, for all of them."""
+    chances = iter((0.1, 0.9, 0.3))
+    settlement = settle(LATER, LATER, LATER, policy=make.policy(random=lambda: next(chances)))
+    assert len({change.next_attempt for change in settlement.changes}) == 1
+
+
 def test_uncertainty_is_kept_once_it_arose(settle: Any) -> None:
     settlement = settle(Deferred(0, "4.4.2", "lost", uncertain=True))
     assert settlement.changes[0].uncertain
