@@ -85,8 +85,9 @@ def settle_attempt(
                 state, event, action = State.FAILED, Event.FAILED, Action.FAILED
                 data["expired"] = status = EXPIRED_STATUS
             else:
-                if attempts not in waits:
-                    waits[attempts] = retry_delay(attempts, policy.retry_min, policy.retry_max, policy.random)
+                waits[attempts] = waits.get(attempts) or retry_delay(
+                    attempts, policy.retry_min, policy.retry_max, policy.random
+                )
                 next_attempt = now + waits[attempts]
                 data["next"] = next_attempt
                 if notices and may_expire and now >= delay_told_at(message, recipient, policy):
