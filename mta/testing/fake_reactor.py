@@ -187,6 +187,7 @@ class Connector:
         if protocol is None:
             mine.vanish(told=True)
         else:
+            mine.connector = self
             mine.begin(protocol, theirs)
 
     def _fail(self, why: error.ConnectError) -> None:
@@ -203,6 +204,11 @@ class Connector:
             if call.active():
                 call.cancel()
         self._calls.clear()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.state = "disconnected"
+        self._factory.clientConnectionLost(self, reason)
+        self._factory.doStop()
 
     def stopConnecting(self) -> None:
         self._fail(error.UserError())

@@ -1,4 +1,4 @@
-"""A name server in front of Zones: UDP and TCP on any reactor, fake or real."""
+"""A name server in front of Zones: UDP and TCP on any reactor, fake or real; and how the resolver asks it over a fake network."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
+from mta.dns.channel import MESSAGE_LIMIT_OCTETS, Broken, Channel, ReactorNetwork, Received
 from mta.testing.zones import Zones
 
 
@@ -56,3 +57,32 @@ class _OverTcp(Protocol):
     def _send(self, octets: bytes) -> None:
         if self.transport is not None:
             self.transport.write(len(octets).to_bytes(2, "big") + octets)
+
+
+class FakeChannels(ReactorNetwork):
+    """mta.dns's ways to name servers over a FakeReactor: TCP as always, UDP without sockets of the system."""
+
+    def __init__(self, process: Any) -> None:
+        super().__init__(process)
+        self._process = process
+
+    def udp(self, address: str, port: int, received: Received, broken: Broken) -> Channel:
+        return _FakeChannel(self._process, (address, port), received)
+
+
+class _FakeChannel(DatagramProtocol):
+    """Nobody says that a port is closed: the question waits for its time-out."""
+
+    def __init__(self, process: Any, there: tuple[str, int], received: Received) -> None:
+        self._received = received
+        self._port = process.listenUDP(0, self, maxPacketSize=MESSAGE_LIMIT_OCTETS)
+        self._port.connect(*there)
+
+    def send(self, message: bytes) -> None:
+        self._port.write(message)
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self._received(datagram)
+
+    def close(self) -> None:
+        self._port.stopListening()

@@ -60,7 +60,7 @@ class SimulatedHouse:
         self._ended = False
         self._letters = 0
         servers = self.network.machine("ns.test")
-        self.name_server = (servers.address, DNS_PORT)
+        self.name_server = servers.address
         NameServer(servers.boot(), self.dns).start(DNS_PORT)
         self._clients = self.network.machine("client.test").boot()
         globalLogPublisher.addObserver(self._faults)
@@ -96,6 +96,7 @@ class SimulatedHouse:
                 {"name": "mx", "endpoints": ["tcp:25"], "kind": "mx"},
                 {"name": "submission", "endpoints": ["tcp:587"], "kind": "submission"},
             ],
+            "dns": {"servers": [self.name_server]},
             "auth": {"mechanisms": ["PLAIN"], "backend": [{"kind": "users", "path": "/simulated/users.db"}]},
             "route": [local, *(routes if routes is not None else [{"domains": ["*"], "via": "mx"}])],
             **tables,

@@ -21,6 +21,7 @@ from mta.admin.operations import VERBS
 from mta.config.model import Configuration
 from mta.config.settings import Settings
 from mta.delivery.maildir import Results
+from mta.dns.servers import DnsOptions
 from mta.dns.stub import StubResolver
 from mta.mail.address import Address
 from mta.mail.envelope import Content, Message, Recipient, State
@@ -32,6 +33,7 @@ from mta.service.mail_way import MailWay
 from mta.spool.contract import JournalEntry, Selection
 from mta.testing.commit_watch import CommitWatch
 from mta.testing.fake_reactor import FakeReactor
+from mta.testing.name_server import FakeChannels
 from mta.testing.network import Machine
 from mta.testing.reception import EventList, MemoryUsers, RefusalList
 from mta.testing.sender import Letter, Receipt, Sender
@@ -158,7 +160,13 @@ class SimulatedNode:
         self.process = process = self.machine.boot()
         configuration = self._settings.configuration
         authenticator = MemoryAuthenticator(process, configuration.auth.mechanisms, "users.test", self.users)
-        self.resolver = StubResolver(process, servers=[house.name_server], hosts_file="/nonexistent/hosts")
+        self.resolver = StubResolver(
+            process,
+            DnsOptions.of(configuration),
+            hosts_file="/simulated/hosts",
+            random=house.network.random,
+            network=FakeChannels(process),
+        )
         self.way = MailWay(
             process,
             lambda: self._settings,

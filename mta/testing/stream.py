@@ -68,6 +68,7 @@ class Stream:
         self.link = link  # of what goes out
         self.other: Stream | None = None
         self.protocol: Any = None
+        self.connector: Any = None  # of a client
         self.connected = False
         self.disconnecting = False
         self._closed = False
@@ -195,6 +196,8 @@ class Stream:
             self._forget()
             if not self._reactor.life.over:
                 self.protocol.connectionLost(Failure(why))
+                if self.connector is not None:
+                    self.connector.connectionLost(Failure(why))
 
     def _forget(self) -> None:
         self.connected, self._closed = False, True
