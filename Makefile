@@ -18,7 +18,7 @@ SUITE := tools/suite
 
 # What the tests talk to: other people's servers, clients and tools.
 PACKAGES := postfix swaks libnet-ssleay-perl msmtp curl gsasl strace openssl e2fsprogs util-linux unbound nsd ldnsutils \
-	mount libeatmydata1
+	mount libeatmydata1 iproute2
 
 .PHONY: run test check unit properties conversations real soak bench docs clean packages
 

@@ -32,6 +32,7 @@ from mta.routing.router import RoutingError
 from mta.sasl.authenticator import build_authenticator
 from mta.service.listeners import EndpointTaken, listen_now
 from mta.service.mail_way import MailWay, make_router
+from mta.service.own_addresses import OwnAddresses
 from mta.service.process import notify_systemd, settle_memory, watchdog_seconds
 from mta.spool.contract import SpoolError, SpoolLocked
 from mta.spool.root import SpoolRoot
@@ -116,6 +117,7 @@ class Daemon(Service):
             now=self._now,
             owner=self._owner,
             random=random.SystemRandom(),
+            addresses=OwnAddresses(lambda: self.settings.configuration, reactor.seconds),
         )
 
     def _open_admin(self) -> None:
@@ -208,6 +210,7 @@ class Daemon(Service):
             return Reloaded(old.generation, problems=tuple(str(problem) for problem in problems))
         self.settings, self._authenticator = new, authenticator
         self._root.table = new.configuration.spool
+        self._resolver.configure(DnsOptions.of(new.configuration))
         self._way.renew(new, authenticator, router)
         return Reloaded(new.generation, tuple(restart_keys(old, new)))
 

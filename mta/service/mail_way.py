@@ -51,7 +51,7 @@ class MailWay:
         owner: int,
         random: random.Random,
         threads: Threads | None = None,
-        addresses: frozenset[str] = frozenset(),
+        addresses: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self.server_contexts = server_contexts
         self.authenticator = authenticator

@@ -31,9 +31,9 @@ def make_agents(
     now: Callable[[], float],
     random: random.Random,
     threads: Threads | None = None,
-    addresses: frozenset[str] = frozenset(),
+    addresses: Callable[[], frozenset[str]] = frozenset,
 ) -> Agents:
-    """`configuration` gives the one in force. `addresses` are this host's own, so that an MX can't send mail back to us.
+    """`configuration` gives the one in force. `addresses` gives this host's own, so that an MX can't send mail back to us.
 
     `threads` do the file work of mailboxes; None: a few of their own.
     """
@@ -47,7 +47,7 @@ def make_agents(
         resolver=resolver,
         random=random,
         now=now,
-        options=lambda: SmtpOptions.of(configuration(), addresses),
+        options=lambda: SmtpOptions.of(configuration(), addresses()),
         body_path=body_path,
         tls=contexts.context_factory,
     )
