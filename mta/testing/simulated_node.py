@@ -181,7 +181,7 @@ class SimulatedNode:
             owner=1000 + self.boots,
             random=house.network.random,
             threads=ThreadsOfNobody(process),
-            addresses=frozenset({self.address}),
+            addresses=lambda: frozenset({self.address}),
         )
         self.way.open(self._settings)
         self.way.start().addErrback(house.fault)
