@@ -7,19 +7,18 @@ all of them, and never fails: what goes wrong inside it is a deferral (law 4).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet import defer
 from twisted.logger import Logger
 
-from mta.mail.envelope import Content, Message, Recipient
+from mta.mail.envelope import Content, Message, Recipient, value
 from mta.mail.outcome import Deferred, Outcome
 
 _log = Logger()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Job:
     """One message for recipients of the same destination and reverse-path, at most 100 of them."""
 
@@ -29,7 +28,7 @@ class Job:
     destination: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Try:
     """One host that was tried, for the journal. Text from the host is printable and bounded already."""
 
@@ -42,7 +41,7 @@ class Try:
     phase: str  # where it ended: "connect", "MAIL", "end of data" ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempt:
     """What became of a job: an outcome for each of its recipients, by recipient ID."""
 

@@ -15,6 +15,7 @@ from mta.dsn.words import what_happened, what_to_do
 from mta.mail.envelope import Content, Message
 from mta.mail.identifiers import format_id
 from mta.mail.trace import format_date
+from mta.smtp.xtext import decode_utf8_xtext
 
 WIDTH = 76
 
@@ -60,8 +61,9 @@ def human_text(
 
 def _of_one(told: ReportedRecipient, frame: ReportFrame) -> str:
     name = f"<{told.address}>"
-    if told.original and told.original != str(told.address):
-        name = f"<{shown_text(told.original)}>, here {name}"
+    written = told.original or decode_utf8_xtext(told.orcpt.partition(";")[2])
+    if written and written != str(told.address):
+        name += f", which you wrote as <{shown_text(written)}>"
     return "\n".join([name, *(_wrapped(line, "    ") for line in _sentences(told, frame.action))])
 
 

@@ -9,6 +9,7 @@ import re
 from email.errors import HeaderParseError
 from email.header import decode_header
 
+from mta.dsn.charset import decode
 from mta.dsn.fields import shown_text
 
 SHOWN_CHARACTERS = 100
@@ -33,9 +34,9 @@ def _decoded(raw: str) -> str:
         return raw
     try:
         pieces = [
-            piece if isinstance(piece, str) else piece.decode(charset or "ascii", "replace")
+            piece if isinstance(piece, str) else decode(piece, charset or "us-ascii")
             for piece, charset in decode_header(raw)
         ]
-    except (HeaderParseError, LookupError, ValueError):  # an unknown charset, broken base64
+    except (HeaderParseError, ValueError):  # broken base64
         return raw
     return "".join(pieces)

@@ -73,7 +73,8 @@ def success_of(outcome: Outcome) -> Action | None:
         return Action.DELIVERED
     if isinstance(outcome, Relayed):
         return None if outcome.dsn_capable else Action.RELAYED  # RFC 3461 sections 5.2.1 and 5.2.2
-    return Action.EXPANDED if isinstance(outcome, Expanded) else None
+    # RFC 3461 section 5.2.7.2: a single heir inherits the duty to tell of success
+    return Action.EXPANDED if isinstance(outcome, Expanded) and len(outcome.children) > 1 else None
 
 
 def delay_told_at(message: Message, recipient: Recipient, policy: SettlementPolicy) -> float:

@@ -96,11 +96,12 @@ def settle_attempt(
             action = Action.FAILED
         elif state is State.DELIVERED and job.destination.startswith(DISCARD_SCHEME):
             state, event = State.DISCARDED, Event.DISCARDED
-        elif recipient.notify and notices:
-            action = success_of(outcome)
-        if isinstance(outcome, Expanded):
-            children += _children(recipient, outcome)
-            data["children"] = len(outcome.children)
+        else:
+            if recipient.notify and notices:
+                action = success_of(outcome)
+            if isinstance(outcome, Expanded):
+                children += _children(recipient, outcome)
+                data["children"] = len(outcome.children)
         if uncertain:
             data["uncertain"] = True
         if action is not None:

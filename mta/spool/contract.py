@@ -19,7 +19,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from mta.mail.envelope import BodyFile, Content, Message, NewRecipient, Recipient, State
+from mta.mail.envelope import BodyFile, Content, Message, NewRecipient, Recipient, State, value
 
 INLINE_BODY_LIMIT_OCTETS = (
     128 * 1024
@@ -69,7 +69,7 @@ class Event(enum.StrEnum):
     QUARANTINED = "quarantined"  # content failed its checksum
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JournalEntry:
     """One line of a message's history. `data` are JSON-able values; text from the wire is escaped where it is shown."""
 
@@ -113,7 +113,7 @@ class Claimed:
     recipient: Recipient
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecipientChange:
     """What one attempt makes of one recipient. A deferral keeps state QUEUED with a new `next_attempt`.
 
@@ -132,7 +132,7 @@ class RecipientChange:
     delay_reported_at: float = 0.0  # 0: unchanged
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settlement:
     """All that one attempt causes, in one transaction (law 3): outcomes, children, the DSNs, the journal.
 
@@ -147,7 +147,7 @@ class Settlement:
     journal: tuple[JournalEntry, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settled:
     """`stale` is empty when it was applied; else it names the recipients whose tokens were old, and nothing was applied."""
 

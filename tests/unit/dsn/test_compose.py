@@ -11,6 +11,7 @@ from email.message import EmailMessage
 import pytest
 
 from mta.dsn.compose import RETURN_LIMIT_OCTETS, compose_report
+from mta.dsn.human import SUBJECTS
 from mta.dsn.report import Action, ReportedRecipient, ReportFrame
 from mta.mail.address import NULL_PATH, parse_address
 from mta.mail.envelope import BodyFile, Content, Kind, Message
@@ -127,6 +128,81 @@ def test_the_machine_part_has_the_fields_of_rfc_3464() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("action", "given", "status"),
+    [
+        (Action.FAILED, "5.1.1", "5.1.1"),
+        (Action.FAILED, "4.4.1", "5.0.0"),
+        (Action.DELAYED, "4.4.1", "4.4.1"),
+        (Action.DELAYED, "5.1.1", "4.0.0"),
+        (Action.DELIVERED, "2.1.5", "2.1.5"),
+        (Action.RELAYED, "2.0.0", "2.0.0"),
+        (Action.EXPANDED, "", "2.0.0"),
+    ],
+)
+def test_each_kind_says_its_action_a_status_of_its_class_and_its_own_subject(
+    action: Action, given: str, status: str
+) -> None:
+    parsed = read(MESSAGE, CONTENT, replace(FAILED, status=given), frame=replace(FRAME, action=action))
+    of_bob = groups(parsed)[1]
+    assert (of_bob["action"], of_bob["status"]) == (action.value, status)
+    assert parsed["Subject"] == SUBJECTS[action]
+    assert len(set(SUBJECTS.values())) == len(Action)
+    assert ("will-retry-until" in of_bob) == (action is Action.DELAYED)
+
+
+def test_a_delay_says_how_long_it_is_tried() -> None:
+    frame = replace(FRAME, action=Action.DELAYED)
+    parsed = read(MESSAGE, CONTENT, replace(FAILED, status="4.4.1", diagnostic="451 4.4.1 later"), frame=frame)
+    assert groups(parsed)[1]["will-retry-until"] == "Fri, 02 Jan 2026 00:00:00 +0000"
+    text = " ".join(parsed.get_payload(0).get_content().split())  # type: ignore[union-attr]
+    assert "tried further until Fri, 02 Jan 2026 00:00:00 +0000" in text
+    assert "The receiving system does not answer." in text
+    over = read(replace(MESSAGE, expires_at=NOW), CONTENT, replace(FAILED, status="4.4.1"), frame=frame)
+    assert "will-retry-until" not in groups(over)[1]
+
+
+@pytest.mark.parametrize(
+    ("helo", "client", "source"),
+    [
+        ("pc.example.org", "192.0.2.7", "dns; pc.example.org ([192.0.2.7])"),
+        ("evil\r\nX: y", "2001:db8::7", "dns; [IPv6:2001:db8::7]"),
+        ("[192.0.2.7]", "192.0.2.7", "dns; [192.0.2.7]"),
+        ("pc.example.org", "", None),
+    ],
+)
+def test_received_from_mta_is_the_client_and_its_word_where_that_is_a_name(
+    helo: str, client: str, source: str | None
+) -> None:
+    assert groups(read(replace(MESSAGE, helo=helo, client_ip=client)))[0].get("received-from-mta") == source
+
+
+@pytest.mark.parametrize(
+    ("original", "final"),
+    [
+        ("bob+news@Example.NET", "rfc822; bob+news@example.net"),
+        ("", "rfc822; bob@example.net"),
+        ("Postmaster", "rfc822; bob@example.net"),
+        ("@a.example:x@b\r\nX: y", "rfc822; bob@example.net"),
+    ],
+)
+def test_final_recipient_is_the_address_as_it_was_accepted(original: str, final: str) -> None:
+    assert groups(read(MESSAGE, CONTENT, replace(FAILED, original=original)))[1]["final-recipient"] == final
+
+
+def test_a_rewritten_address_is_named_as_the_sender_wrote_it() -> None:
+    text = read(MESSAGE, CONTENT, replace(FAILED, orcpt="rfc822;robert@example.com")).get_payload(0).get_content()  # type: ignore
+    assert "<bob@example.net>, which you wrote as <robert@example.com>" in text
+
+
+def test_a_host_without_a_name_is_a_literal_and_a_success_needs_no_diagnostic() -> None:
+    delivered = replace(FAILED, host="", diagnostic="250 2.0.0 delivered")
+    assert (
+        "diagnostic-code"
+        not in groups(read(MESSAGE, CONTENT, delivered, frame=replace(FRAME, action=Action.DELIVERED)))[1]
+    )
+
+
 def test_each_failed_recipient_has_its_group() -> None:
     other = replace(FAILED, address=parse_address("eve@example.net"), status="5.2.2", diagnostic="552 5.2.2 Full")
     assert [group["status"] for group in groups(read(MESSAGE, CONTENT, FAILED, other))[1:]] == ["5.1.1", "5.2.2"]
@@ -166,6 +242,12 @@ def returned(message: Message, content: Content) -> tuple[str, str]:
     part = read(message, content).get_payload(2)
     payload = part.get_payload()  # type: ignore[union-attr]
     return part.get_content_type(), payload if isinstance(payload, str) else str(payload[0])  # type: ignore
+
+
+@pytest.mark.parametrize("action", [action for action in Action if action is not Action.FAILED])
+def test_what_is_no_failure_returns_the_header_whatever_ret_says(action: Action) -> None:
+    parsed = read(replace(MESSAGE, ret="FULL"), CONTENT, frame=replace(FRAME, action=action))
+    assert parsed.get_payload(2).get_content_type() == "text/rfc822-headers"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("ret", ["", "FULL"])
@@ -228,13 +310,32 @@ def test_an_original_without_a_header_or_without_a_body_can_be_reported() -> Non
 # --- internationalised ------------------------------------------------------------------------------------------------
 
 
-def test_utf8_recipients_stand_in_7_bit_form_in_the_machine_part_and_as_they_are_in_the_human_one() -> None:
-    failed = replace(FAILED, address=parse_address("grün+x@example.net", utf8=True))
-    parsed = read(MESSAGE, CONTENT, failed)
+GREEN = replace(FAILED, address=parse_address("grün+x@example.net", utf8=True), orcpt="utf-8;ro\\x{DF}@example.net")
+
+
+def test_to_a_sender_who_did_not_need_smtputf8_utf8_addresses_go_in_7_bit_form_to_the_machine() -> None:
+    parsed = read(MESSAGE, CONTENT, GREEN)
     assert groups(parsed)[1]["final-recipient"] == r"utf-8; gr\x{FC}n\x{2B}x@example.net"
+    assert groups(parsed)[1]["original-recipient"] == r"utf-8; ro\x{DF}@example.net"
     human = parsed.get_payload(0)
     assert "<grün+x@example.net>" in human.get_content()  # type: ignore[union-attr]
     assert human.get_content_charset() == "utf-8"  # type: ignore[union-attr]
+
+
+def test_to_a_sender_who_needed_smtputf8_the_machine_part_is_global_and_its_addresses_utf8() -> None:
+    octets = whole(compose_report(replace(MESSAGE, needs_utf8=True), CONTENT, [GREEN], FRAME)[1])
+    assert b"Content-Type: message/global-delivery-status\r\n" in octets
+    assert b"Content-Transfer-Encoding: 8bit\r\n\r\nReporting-MTA" in octets
+    assert "\r\nFinal-Recipient: utf-8; grün+x@example.net\r\n".encode() in octets
+    assert "\r\nOriginal-Recipient: utf-8; roß@example.net\r\n".encode() in octets
+    only_ascii = whole(compose_report(replace(MESSAGE, needs_utf8=True), CONTENT, [FAILED], FRAME)[1])
+    assert b"Content-Type: message/delivery-status\r\n" in only_ascii
+
+
+@pytest.mark.parametrize("orcpt", ["utf-8;a\\x{0A}b@c", "utf-8;a\\x{202E}b@c", "utf-8;a\\x{5C}b@c"])
+def test_an_escape_that_would_not_stand_harmlessly_in_utf8_stays_an_escape(orcpt: str) -> None:
+    octets = whole(compose_report(replace(MESSAGE, needs_utf8=True), CONTENT, [replace(FAILED, orcpt=orcpt)], FRAME)[1])
+    assert f"Original-Recipient: utf-8; {orcpt[6:]}\r\n".encode() in octets
 
 
 def test_a_report_to_a_utf8_sender_needs_smtputf8_and_returns_global_types() -> None:

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from mta.config.model import Configuration
 from mta.mail.address import Address, parse_address
-from mta.mail.envelope import Content, Kind, Message, Notify, Recipient, State
+from mta.mail.envelope import Content, Kind, Message, NewRecipient, Notify, Recipient, State
 from mta.mail.identifiers import IdentifierSource
 from mta.routing.router import Router, build_router
 from mta.scheduler.settlement import SettlementPolicy
@@ -144,26 +144,32 @@ class TinySpool:
         message = acceptance.message
         self._messages[message.id], self._contents[message.id] = message, acceptance.content
         self._journal[message.id] = [JournalEntry(message.id, message.received_at, Event.ACCEPTED)]
+        self._rows_of[message.id] = []
         rows = []
         for new in acceptance.recipients:
             owner = acceptance.claim_for if not new.held and new.next_attempt <= message.received_at else 0
-            row = make_recipient(
-                len(self._rows) + 1,
-                message=message.id,
-                address=new.address,
-                original=new.original,
-                notify=new.notify,
-                held=new.held,
-                destination=new.destination,
-                next_attempt=new.next_attempt,
-                owner=owner,
-                token=1,
-            )
-            self._rows[row.id] = row
-            rows.append(row)
-            self._journal[message.id].append(JournalEntry(message.id, message.received_at, Event.QUEUED, row.id))
-        self._rows_of[message.id] = [row.id for row in rows]
+            rows.append(self._row(message.id, new, owner))
         return Accepted(message, tuple(rows))
+
+    def _row(self, message: int, new: NewRecipient, owner: int = 0) -> Recipient:
+        row = make_recipient(
+            len(self._rows) + 1,
+            message=message,
+            parent=new.parent,
+            address=new.address,
+            original=new.original,
+            notify=new.notify,
+            held=new.held,
+            destination=new.destination,
+            next_attempt=new.next_attempt,
+            owner=owner,
+            token=1,
+        )
+        self._rows[row.id] = row
+        self._rows_of[message].append(row.id)
+        at = self._messages[message].received_at
+        self._journal[message].append(JournalEntry(message, at, Event.QUEUED, row.id))
+        return row
 
     def accept(self, acceptances: Sequence[Acceptance]) -> Deferred[Any]:
         return self._later([self._insert(each) for each in acceptances])
@@ -207,7 +213,8 @@ class TinySpool:
             )
         for entry in settlement.journal:
             self._journal[entry.message].append(entry)
-        return Settled(reports=tuple(self._insert(each) for each in settlement.reports))
+        children = tuple(self._row(settlement.message, each) for each in settlement.children)
+        return Settled((), children, tuple(self._insert(each) for each in settlement.reports))
 
     def unclaim(self, recipients: Sequence[tuple[int, int]]) -> Deferred[Any]:
         for identifier, token in recipients:
