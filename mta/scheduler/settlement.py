@@ -65,8 +65,7 @@ def settle_attempt(
     journal: list[JournalEntry] = []
     told: list[Notice] = []
     children: tuple[NewRecipient, ...] = ()
-    # By attempts: recipients that waited together wait together, else each would need a transaction and a delay report of its own.
-    waits: dict[int, float] = {}
+    waits: dict[int, float] = {}  # by attempts
     for recipient in job.recipients:
         outcome: Outcome = outcomes.get(recipient.id, _NO_OUTCOME)
         kind = _KINDS.get(type(outcome))
@@ -85,11 +84,7 @@ def settle_attempt(
                 state, event, action = State.FAILED, Event.FAILED, Action.FAILED
                 data["expired"] = status = EXPIRED_STATUS
             else:
-                waits[attempts] = waits.get(attempts) or retry_delay(
-                    attempts, policy.retry_min, policy.retry_max, policy.random
-                )
-                next_attempt = now + waits[attempts]
-                data["next"] = next_attempt
+                data["next"] = next_attempt = now + _wait(attempts, waits, policy)
                 if notices and may_expire and now >= delay_told_at(message, recipient, policy):
                     action = Action.DELAYED
         elif state is State.FAILED:
@@ -105,9 +100,7 @@ def settle_attempt(
         if uncertain:
             data["uncertain"] = True
         if action is not None:
-            expired = event is Event.FAILED and isinstance(outcome, Deferred)
-            host = _host(attempt.trail)
-            told.append(Notice(recipient, action, outcome, status, host, now, expired, uncertain))
+            told.append(_notice(recipient, action, outcome, status, attempt.trail, now, uncertain))
         changes.append(
             RecipientChange(recipient.id, recipient.token, state, code, status, text, next_attempt, attempts, uncertain)
         )
@@ -140,11 +133,27 @@ def _shared_data(destination: str, attempt: Attempt) -> dict[str, object]:
     return data
 
 
-def _host(trail: Sequence[Try]) -> str:
-    """Who spoke last."""
-    if not trail:
-        return ""
-    return trail[-1].host or (literal(trail[-1].address) if trail[-1].address else "")
+def _wait(attempts: int, waits: dict[int, float], policy: SettlementPolicy) -> float:
+    """Recipients that waited together wait together, else each would need a transaction and a delay report of its own."""
+    wait = waits.get(attempts)
+    if wait is None:
+        wait = waits[attempts] = retry_delay(attempts, policy.retry_min, policy.retry_max, policy.random)
+    return wait
+
+
+def _notice(
+    recipient: Recipient,
+    action: Action,
+    outcome: Outcome,
+    status: str,
+    trail: Sequence[Try],
+    now: float,
+    uncertain: bool,
+) -> Notice:
+    last = trail[-1] if trail else None  # who spoke
+    host = "" if last is None else last.host or (literal(last.address) if last.address else "")
+    expired = action is Action.FAILED and isinstance(outcome, Deferred)
+    return Notice(recipient, action, outcome, status, host, now, expired, uncertain)
 
 
 def _is_over(message: Message, attempts: int, now: float) -> bool:
