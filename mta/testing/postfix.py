@@ -125,6 +125,11 @@ class PrivatePostfix:
             return []
         return [each.read_bytes() for each in sorted(new.iterdir(), key=lambda each: each.stat().st_mtime_ns)]
 
+    def arrived(self) -> int:
+        """How many there are, without reading them."""
+        new = self.mailbox / "new"
+        return sum(1 for _ in new.iterdir()) if new.is_dir() else 0
+
     def wait_for_messages(self, count: int, seconds: float = 20.0) -> list[bytes]:
         """At least so many; raises TimeoutError."""
         return wait_for(
