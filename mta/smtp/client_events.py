@@ -6,16 +6,21 @@ import enum
 from dataclasses import dataclass
 
 from mta.mail.outcome import Deferred, Outcome
+from mta.smtp.client_login import Work
 from mta.smtp.replies import PeerReply
 
 
 class Phase(enum.Enum):
     """What the session waits for."""
 
+    __hash__ = object.__hash__  # members are single, and a phase is looked up for each reply
+
     GREETING = "greeting"
     HELLO = "EHLO"
     STARTTLS = "STARTTLS"
     HANDSHAKE = "TLS handshake"
+    AUTH = "AUTH"
+    CALCULATION = "our own calculation"  # for the login, in a thread
     READY = "a message"
     MAIL = "MAIL"
     RCPT = "RCPT"
@@ -32,6 +37,8 @@ class Cause(enum.Enum):
 
     REFUSED = "refused"  # greeting or EHLO
     TLS_FAILED = "TLS failed"  # the handshake: a new connection in clear text may do
+    TLS_MISSING = "TLS not offered"  # though it is required
+    LOGIN_FAILED = "login failed"
     TLS_INJECTION = "clear text behind STARTTLS"
     MALFORMED = "malformed reply"
     OUT_OF_TURN = "spoke out of turn"
@@ -47,7 +54,8 @@ class Lack(enum.Enum):
 
     EIGHT_BIT = "8BITMIME"  # RFC 6152
     UTF8 = "SMTPUTF8"  # RFC 6531
-    REQUIRETLS = "REQUIRETLS"  # RFC 8689
+    REQUIRETLS = "REQUIRETLS"  # RFC 8689: verified TLS, and a hop that passes the wish on
+    SIZE = "SIZE"  # RFC 1870: its limit is smaller than the message
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,13 @@ class Ready:
 @dataclass(frozen=True, slots=True)
 class StartTls:
     """Begin the handshake on the transport, then call `tls_started`."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Calculate:
+    """Run `work` in a thread (it takes long, and knows a secret), and give what it returns to `calculated`."""
+
+    work: Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,4 +124,6 @@ class Farewell:
     """The peer said goodbye to our QUIT: close."""
 
 
-ClientEvent = Ready | StartTls | RecipientReplied | SendContent | FinalReplied | Finished | SessionOver | Farewell
+ClientEvent = (
+    Ready | StartTls | Calculate | RecipientReplied | SendContent | FinalReplied | Finished | SessionOver | Farewell
+)

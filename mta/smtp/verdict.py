@@ -9,6 +9,8 @@ from __future__ import annotations
 from mta.mail.outcome import Deferred, Failed
 from mta.smtp.replies import PeerReply
 
+TOO_MANY_RECIPIENTS = "4.5.3"  # RFC 3463: the rest goes into a further transaction (RFC 5321 section 4.5.3.1.10)
+
 # 503: we and the peer disagree about the state of the dialogue. 530, 534, 535, 538 (RFC 4954 section 6): it wants a login or
 # TLS from us. None of them speaks of this message, so none fails it.
 _SPEAKS_OF_US = frozenset({503, 530, 534, 535, 538})
@@ -24,8 +26,8 @@ def refusal(reply: PeerReply) -> Deferred | Failed:
 def refused_recipient(reply: PeerReply, accepted: int) -> Deferred | Failed:
     """The same for RCPT, when `accepted` recipients of the transaction were taken before."""
     # RFC 5321 section 4.5.3.1.10: 552 for "too many recipients" is an old name of 452. A full mailbox says X.2.2 and means it.
-    if reply.code == 552 and (reply.status == "5.5.3" or (accepted and not reply.status)):
-        return Deferred(552, "4.5.3", reply.text)
+    if reply.code in {452, 552} and (reply.status[1:] == ".5.3" or (accepted and not reply.status)):
+        return Deferred(reply.code, TOO_MANY_RECIPIENTS, reply.text)
     return refusal(reply)
 
 

@@ -1,6 +1,7 @@
 """TLS to next hops. Opportunistic by default: what can't be verified is still better than clear text (RFC 7435).
 
-Verification is an argument: a policy (MTA-STS, "secure" routes) gives the names of which the certificate must have one.
+Every certificate is looked at, and what it proves is kept for the journal, for logins and for REQUIRETLS; only where the caller
+insists (routes with tls = "verify", MTA-STS) does the handshake fail.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from OpenSSL.crypto import X509
 from service_identity import VerificationError
 from service_identity.cryptography import extract_patterns
 from service_identity.exceptions import CertificateError
-from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
+from service_identity.hazmat import DNS_ID, CertificatePattern, IPAddress_ID, verify_service_identity
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
@@ -35,77 +36,101 @@ class ClientContexts:
     def __init__(self, *, minimum: str = "TLSv1.2", trust: Path | None = None) -> None:
         self._minimum = VERSIONS[minimum]
         self._trust = trust
-        self._opportunistic = self._context()
-        self._opportunistic.set_cipher_list(OPPORTUNISTIC_CIPHERS)
-        self._verifying: SSL.Context | None = None
+        self._opportunistic: SSL.Context | None = None
+        self._strict: SSL.Context | None = None
 
-    def context_factory(self, host: str, *, names: Sequence[str] = ()) -> ClientConnection:
+    def reload(self, trust: Path | None) -> None:
+        """New connections go by this file, read anew (or by the system's authorities, which may have changed too)."""
+        self._trust = trust
+        self._opportunistic = self._strict = None
+
+    def context_factory(self, host: str, *, names: Sequence[str] = (), insist: bool = False) -> ClientConnection:
         """For one `transport.startTLS(...)` to `host`, whose name goes into SNI.
 
-        With `names`, the handshake fails unless the certificate is trusted and has one of them. May raise SSL.Error or
-        OSError the first time `names` is given: the authorities can't be read.
+        The connection finds out which of `names` (default: the host's) the certificate proves; with `insist` the handshake fails
+        when it proves none. May raise SSL.Error or OSError: `trust` can't be read.
         """
-        if not names:
-            return ClientConnection(self._opportunistic, host, ())
-        if self._verifying is None:
-            context = self._context()
-            if self._trust is not None:
-                context.load_verify_locations(str(self._trust))
+        context = self._strict if insist else self._opportunistic
+        if context is None:
+            context = self._context(insist)
+            if insist:
+                self._strict = context
             else:
-                context.set_default_verify_paths()
-            self._verifying = context
-        return ClientConnection(self._verifying, host, tuple(names))
+                self._opportunistic = context
+        return ClientConnection(context, host, tuple(names) or (host,), insist)
 
-    def _context(self) -> SSL.Context:
+    def _context(self, insist: bool) -> SSL.Context:
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(self._minimum)
         context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        if not insist:
+            context.set_cipher_list(OPPORTUNISTIC_CIPHERS)
+        try:
+            if self._trust is not None:
+                context.load_verify_locations(str(self._trust))
+            else:
+                context.set_default_verify_paths()
+        except SSL.Error:
+            if insist:
+                raise
+            # Without authorities nothing is proved, and what need not be proved still encrypts.
         return context
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 class ClientConnection:
-    """One connection's TLS. `problem` says, after a failed handshake, what was wrong with the certificate (RFC 8460's words)."""
+    """One connection's TLS.
 
-    def __init__(self, context: SSL.Context, host: str, names: tuple[str, ...]) -> None:
+    `problem`: what was wrong with the certificate, in the words of RFC 8460. `proven`: after the handshake, those of `names` that
+    it proves; none unless its chain is trusted.
+    """
+
+    def __init__(self, context: SSL.Context, host: str, names: tuple[str, ...], insist: bool) -> None:
         self._context = context
         self._host = host
         self._names = names
+        self._insist = insist
         self.problem = ""
+        self.proven: tuple[str, ...] = ()
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N803 - Twisted's name
         connection = SSL.Connection(self._context, None)
         if not is_ip_address(self._host):  # RFC 6066 section 3: names only
             connection.set_tlsext_host_name(self._host.encode("ascii"))
-        if self._names:
-            connection.set_verify(SSL.VERIFY_PEER, self._verify)
+        connection.set_verify(SSL.VERIFY_PEER, self._verify)
         return connection
 
     def _verify(self, _: SSL.Connection, certificate: X509, error: int, depth: int, good: int) -> bool:
-        """OpenSSL asks at each certificate of the chain; an exception here would only land on stderr."""
+        """OpenSSL asks at each certificate of the chain, the host's own last; an exception here would only land on stderr."""
         if not good:
-            self.problem = EXPIRED if error == _EXPIRED else INVALID
-        elif depth == 0 and not has_name(certificate.to_cryptography(), self._names):
-            self.problem = MISMATCH
-            return False
-        return bool(good)
+            self.problem = self.problem or (EXPIRED if error == _EXPIRED else INVALID)
+        elif depth == 0 and not self.problem:
+            # What is proven is kept only if nothing was wrong further up, and nothing is found wrong after this.
+            self.proven = names_of(certificate.to_cryptography(), self._names)
+            if not self.proven:
+                self.problem = MISMATCH
+        if self.problem:
+            self.proven = ()
+        return not (self._insist and self.problem)
 
 
-def has_name(certificate: x509.Certificate, names: Sequence[str]) -> bool:
-    """Does the certificate have one of these names (RFC 9525)?"""
+def names_of(certificate: x509.Certificate, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of `names` that the certificate has (RFC 9525)."""
     try:
         patterns = extract_patterns(certificate)
     except (CertificateError, ValueError):
+        return ()
+    return tuple([name for name in names if _is_named(patterns, name)])
+
+
+def _is_named(patterns: Sequence[CertificatePattern], name: str) -> bool:
+    try:
+        verify_service_identity(patterns, [IPAddress_ID(name) if is_ip_address(name) else DNS_ID(name)], [])
+    except (VerificationError, CertificateError, ValueError):
         return False
-    for name in names:
-        try:
-            verify_service_identity(patterns, [IPAddress_ID(name) if is_ip_address(name) else DNS_ID(name)], [])
-        except (VerificationError, CertificateError, ValueError):
-            continue
-        return True
-    return False
+    return True
 
 
 def is_ip_address(host: str) -> bool:

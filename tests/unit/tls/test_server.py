@@ -232,18 +232,42 @@ def test_an_address_is_no_server_name(configured, meet):
 
 def test_a_verifying_client_takes_one_of_the_names(configured, meet, trusting):
     contexts = ServerContexts(configured("mail.example.org"))
-    outbound = trusting.context_factory("mail.example.org", names=("example.org", "mail.example.org"))
+    outbound = trusting.context_factory("mail.example.org", names=("example.org", "mail.example.org"), insist=True)
     meet(contexts, outbound.clientConnectionForTLS(None))
-    assert outbound.problem == ""
+    assert (outbound.problem, outbound.proven) == ("", ("mail.example.org",))
 
 
 def test_a_verifying_client_refuses_another_name_and_an_unknown_authority(configured, meet, trusting):
     contexts = ServerContexts(configured("mail.example.org"))
-    mismatched = trusting.context_factory("mail.example.org", names=("example.com",))
+    mismatched = trusting.context_factory("mail.example.org", names=("example.com",), insist=True)
     with pytest.raises(SSL.Error):
         meet(contexts, mismatched.clientConnectionForTLS(None))
     assert mismatched.problem == "certificate-host-mismatch"
-    untrusted = ClientContexts().context_factory("mail.example.org", names=("mail.example.org",))
+    untrusted = ClientContexts().context_factory("mail.example.org", insist=True)
     with pytest.raises(SSL.Error):
         meet(contexts, untrusted.clientConnectionForTLS(None))
     assert untrusted.problem == "validation-failure"
+
+
+def test_an_opportunistic_client_knows_what_it_could_verify_and_what_not(configured, meet, trusting, tmp_path):
+    contexts = ServerContexts(configured("mail.example.org"))
+    empty = tmp_path / "missing.pem"
+    for clients, names, found in (
+        (trusting, ("mail.example.org",), ("", ("mail.example.org",))),
+        (trusting, ("example.com",), ("certificate-host-mismatch", ())),
+        (ClientContexts(), ("mail.example.org",), ("validation-failure", ())),
+        (ClientContexts(trust=empty), ("mail.example.org",), ("validation-failure", ())),
+    ):
+        outbound = clients.context_factory("mail.example.org", names=names)
+        meet(contexts, outbound.clientConnectionForTLS(None))
+        assert (outbound.problem, outbound.proven) == found
+
+
+def test_a_reload_makes_new_connections_go_by_the_new_authorities(configured, meet, trusting, tmp_path):
+    contexts = ServerContexts(configured("mail.example.org"))
+    clients = ClientContexts()
+    clients.reload(tmp_path / "authority.pem")
+    meet(contexts, clients.context_factory("mail.example.org", insist=True).clientConnectionForTLS(None))
+    clients.reload(None)
+    with pytest.raises(SSL.Error):
+        meet(contexts, clients.context_factory("mail.example.org", insist=True).clientConnectionForTLS(None))
