@@ -149,10 +149,19 @@ def _host(data: Data) -> str:
         last = tries[-1]
         host, address = _text(last, "host"), _text(last, "address")
         name = f"{host} [{address}]" if host and address and host != address else host or f"[{address}]"
-        return f"{'at' if data.get('next') or data.get('expired') else 'by'} {name}" + (
-            f" over {_text(last, 'tls')}" if last.get("tls") else ""
+        return (
+            f"{'at' if data.get('next') or data.get('expired') else 'by'} {name}"
+            + (f" over {_text(last, 'tls')}" if last.get("tls") else "")
+            + _circumstances(last)
         )
     return f"({_text(data, 'destination')})" if data.get("destination") else ""
+
+
+def _circumstances(tried: Data) -> str:
+    """How well the host was known, and what went wrong on the way there and did not end it."""
+    verified = ", certificate verified" if tried.get("verified") else ""
+    login = f", logged in by {_text(tried, 'login')}" if tried.get("login") else ""
+    return verified + login + (f", {_text(tried, 'note')}" if tried.get("note") else "")
 
 
 def _tries(entry: Data, recipient: str) -> Iterator[Line]:
@@ -164,6 +173,8 @@ def _tries(entry: Data, recipient: str) -> Iterator[Line]:
         if isinstance(each, dict):
             name = _text(each, "host") or _text(each, "address")
             text = f"    tried {name} [{_text(each, 'address')}] before: {_text(each, 'reply')} (at {_text(each, 'phase')})"
+            text += f" over {_text(each, 'tls')}" if each.get("tls") else ""
+            text += _circumstances(each)
             yield Line(float(each.get("at") or entry["at"]), recipient, text)
 
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from mta.config.certificates import check_certificates
+from mta.config.credentials import check_credentials
 from mta.config.files import (
     DAEMON_USER,
     check_directory,
@@ -55,6 +56,7 @@ def check(configuration: Configuration, positions: Positions, *, now: datetime |
     check_certificates(configuration, findings, now or datetime.now(UTC), owners)
     _check_logins(configuration, findings, owners)
     check_routes(configuration, bound, findings)
+    check_credentials(configuration, findings, owners)
     _check_relaying(configuration, findings)
     _check_numbers(configuration, findings)
     _check_places(configuration, findings)

@@ -117,6 +117,8 @@ def _example(header: str, model: type[BaseModel]) -> str:
     lines = [header] if header else []
     for name, field in _keys(model):
         value = field.examples[0] if field.examples else _as_written(field, field.default)
+        if value is None:
+            continue  # an alternative to another key
         lines.append(f"{name} = {_toml(value)}")
     return "\n".join(lines) + "\n"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os.path
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,9 +27,11 @@ from pydantic import (
 from mta.config.endpoints import with_absolute_path
 from mta.config.name_server import parse_name_server
 from mta.config.units import Octets, Seconds, SecondsOrNone, Words
+from mta.config.via import ViaError, parse_host
 from mta.mail.address import AddressError, normalise_peer, parse_address, parse_domain
 
 NAME_LIMIT_OCTETS = 255  # NAME_MAX of Linux
+CLIENT_MECHANISMS = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
 MECHANISMS_KNOWN = ("PLAIN", "LOGIN", "SCRAM-SHA-256")
 
 
@@ -53,6 +56,13 @@ def _server_name(text: str) -> str:
     return _host_name(text)
 
 
+def _next_hop_host(text: str) -> str:
+    try:
+        return parse_host(text)
+    except ViaError as error:
+        raise ValueError(str(error)) from error
+
+
 def _mailbox(text: str) -> str:
     try:
         return str(parse_address(text, utf8=True))
@@ -67,6 +77,15 @@ def _route_domain(text: str) -> str:
     if text.startswith("."):
         return "." + _domain(text[1:])
     return _domain(text)
+
+
+def known_mechanisms(names: list[str], known: Sequence[str]) -> list[str]:
+    """In upper case. Raises ValueError."""
+    upper = [name.upper() for name in names]
+    for name in upper:
+        if name not in known:
+            raise ValueError(f"unknown mechanism {name}; known are {', '.join(known)}")
+    return upper
 
 
 def absolute(text: str, info: ValidationInfo) -> str:
@@ -137,6 +156,7 @@ def _network_hint(text: str) -> str:
 Domain = Annotated[str, AfterValidator(_domain), Words("a domain")]
 HostName = Annotated[str, AfterValidator(_host_name), Words("a host name with its domain")]
 ServerName = Annotated[str, AfterValidator(_server_name), Words('a host name, or "*." and a domain')]
+NextHopHost = Annotated[str, AfterValidator(_next_hop_host), Words("a host name or an address")]
 Mailbox = Annotated[str, AfterValidator(_mailbox), Words("a mail address")]
 RouteDomain = Annotated[str, AfterValidator(_route_domain), Words('a domain, ".domain" or "*"')]
 EndpointText = Annotated[str, AfterValidator(_endpoint), Words("an endpoint")]
@@ -258,11 +278,7 @@ class Auth(Table):
     @field_validator("mechanisms")
     @classmethod
     def _known(cls, names: list[str]) -> list[str]:
-        upper = [name.upper() for name in names]
-        for name in upper:
-            if name not in MECHANISMS_KNOWN:
-                raise ValueError(f"unknown mechanism {name}; known are {', '.join(MECHANISMS_KNOWN)}")
-        return upper
+        return known_mechanisms(names, MECHANISMS_KNOWN)
 
 
 class Route(Table):
@@ -283,8 +299,15 @@ class Route(Table):
         examples=["all"],
     )
     via: str = Field(
-        description='"maildir:/path/{domain}/{local}", "smtp:[host]:port", "mx", "discard", "error:5.1.1 text"',
+        description='"maildir:/path/{domain}/{local}", "smtp:[host]:port", "smtps:[host]:port" (TLS at once), "mx", "discard", '
+        '"error:5.1.1 text"',
         examples=["maildir:/var/mail/{domain}/{local}"],
+    )
+    tls: Literal["none", "may", "encrypt", "verify"] | None = Field(
+        default=None,
+        description="TLS to the next hop. none: never; may: when offered, clear text when it fails; encrypt: or the mail waits; "
+        "verify: with a certificate that proves the host's name, or the mail waits; default: may, for smtps: encrypt",
+        examples=["verify"],
     )
 
     @field_validator("recipients")
@@ -298,6 +321,49 @@ class Route(Table):
     @classmethod
     def _via(cls, text: str, info: ValidationInfo) -> str:
         return _path_after("maildir:", text, info)
+
+
+class Credential(Table):
+    """[[credential]]: our own login at a next hop (smart host)."""
+
+    host: NextHopHost = Field(description="exactly as in `via`: no other host gets it", examples=["smart.example.net"])
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None,
+        description="for this port of the host; default: for each that has no credential of its own",
+        examples=[587],
+    )
+    user: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00]*$")] = Field(
+        description="name to log in by", examples=["relay@example.org"]
+    )
+    password: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00]*$")] | None = Field(
+        default=None,
+        repr=False,
+        description="the password itself, instead of password_file: then this file is a secret too",
+    )
+    password_file: FileName | None = Field(
+        default=None,
+        description="file whose first line is the password, readable by nobody else",
+        examples=["/etc/mta/smart.password"],
+    )
+    mechanisms: list[str] = Field(
+        default=list(CLIENT_MECHANISMS), min_length=1, description="SASL mechanisms that may be used, best first"
+    )
+    require_verified_tls: bool = Field(
+        default=True,
+        description="log in only where the certificate proves the host's name, as if the route said verify; PLAIN and LOGIN "
+        "never go in clear text in any case",
+    )
+
+    @field_validator("mechanisms")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        return known_mechanisms(names, CLIENT_MECHANISMS)
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Credential:
+        if (self.password is None) == (self.password_file is None):
+            raise ValueError("a credential has one of password_file and password")
+        return self
 
 
 class Limits(Table):
@@ -364,6 +430,11 @@ class Outbound(Table):
         description="addresses that lead back here, beside those of this machine's interfaces (NAT, load balancer): "
         "mail whose MX is one of them is in a loop",
         examples=[["192.0.2.1", "2001:db8::1"]],
+    )
+    authorities: FileName | None = Field(
+        default=None,
+        description="PEM file of the authorities that vouch for next hops; default: the system's",
+        examples=["/etc/mta/tls/authorities.pem"],
     )
 
 
@@ -453,6 +524,7 @@ class Configuration(Table):
     listener: list[Listener] = Field(min_length=1, description="where clients connect")
     auth: Auth = Field(default=Auth(), description="logins")
     route: list[Route] = Field(min_length=1, description="the way out, first match decides")
+    credential: list[Credential] = Field(default=[], description="logins at next hops")
     limits: Limits = Field(default=Limits(), description="bounds")
     queue: Queue = Field(default=Queue(), description="retries")
     outbound: Outbound = Field(default=Outbound(), description="to other hosts")

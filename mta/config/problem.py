@@ -42,6 +42,7 @@ CODES = {
     "W208": "A certificate is not valid for the name it is used for.",
     "E209": "A certificate is not valid yet.",
     "E210": "The same name is given to two certificates.",
+    "E211": "The file of authorities is missing or holds no certificate.",
     # files
     "E301": "Others can read or change a file that holds secrets.",
     "E302": "A file that holds secrets belongs to somebody who is neither root nor mta.",
@@ -59,6 +60,10 @@ CODES = {
     "W404": "A user database does not exist yet.",
     "W405": "A password store or mechanism is named twice.",
     "E406": "An administrator is not a user of this system.",
+    "E407": "The password of a credential can't be read.",
+    "E408": "Two credentials are for the same host and port.",
+    "W409": "No route goes to the host of a credential.",
+    "E410": "A credential needs TLS to a host whose route has none.",
     # routes
     "E501": "`via` can't be understood.",
     "E502": "A maildir path holds no {local}: all mail of the route would lie in one box.",

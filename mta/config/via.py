@@ -3,6 +3,7 @@
 maildir:/var/mail/{domain}/{local}    final delivery; {domain} and {local} are filled in by the delivery agent
 discard                               taken and thrown away, by the name of the route
 smtp:[host]:port                      that host, no MX; port 25 when none is given; IPv6: smtp:[2001:db8::1]:25
+smtps:[host]:port                     the same with TLS at once (RFC 8314); port 465 when none is given
 mx                                    the MX of the recipient's domain
 error:5.1.1 text                      refused at RCPT; 4.x.x for a temporary refusal
 """
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from mta.mail.address import AddressError, parse_domain
 from mta.mail.reply import Reply
 
+TLS_MARK = ";tls="  # in the key of a next hop, before the level that its route asks for
 _SMTP = re.compile(r"\[([^\[\]\s]+)\](?::(\d{1,5}))?")
 _ERROR = re.compile(r"([45])\.(\d{1,3})\.(\d{1,3})(?:\s+(.*))?", re.DOTALL)
 _SMTP_HINT = 'such as "smtp:[smart.example.org]:587"'
@@ -34,7 +36,7 @@ class ViaError(ValueError):
 class Way(enum.Enum):
     MAILDIR = "maildir"
     DISCARD = "discard"
-    SMTP = "smtp"
+    SMTP = "smtp"  # smtps too
     MX = "mx"
     ERROR = "error"
 
@@ -48,11 +50,12 @@ class Way(enum.Enum):
 class Via:
     way: Way
     target: str = ""  # "maildir:..." or "smtp:[host]:port", complete: the key of the next hop
+    suffix: str = ""  # of mx: what follows the domain in the key
     reply: Reply | None = None  # of error:
 
 
-def parse_via(text: str) -> Via:
-    """Raises ViaError."""
+def parse_via(text: str, tls: str | None = None) -> Via:
+    """`tls`: the level of the route, None for the default (may). Raises ViaError."""
     scheme, _, rest = text.partition(":")
     match scheme:
         case "maildir":
@@ -60,12 +63,14 @@ def parse_via(text: str) -> Via:
         case "discard" if text == "discard":
             return Via(Way.DISCARD)
         case "mx" if text == "mx":
-            return Via(Way.MX)
+            return Via(Way.MX, suffix=_tls_suffix(tls, "may"))
         case "smtp":
-            return Via(Way.SMTP, f"smtp:{_host_and_port(rest)}")
+            return Via(Way.SMTP, f"smtp:{_host_and_port(rest, 25)}{_tls_suffix(tls, 'may')}")
+        case "smtps":
+            return Via(Way.SMTP, f"smtps:{_host_and_port(rest, 465)}{_tls_suffix(tls, 'encrypt')}")
         case "error":
             return Via(Way.ERROR, reply=_refusal(rest))
-    raise ViaError(f"{text!r} is no way out", "known are maildir:, smtp:[host]:port, mx, discard and error:")
+    raise ViaError(f"{text!r} is no way out", "known are maildir:, smtp:[host]:port, smtps:, mx, discard and error:")
 
 
 def _template(path: str) -> str:
@@ -77,17 +82,23 @@ def _template(path: str) -> str:
     return path
 
 
-def _host_and_port(text: str) -> str:
+def _tls_suffix(tls: str | None, default: str) -> str:
+    """Keys are stored and compared: the default is never written."""
+    return "" if tls is None or tls == default else f"{TLS_MARK}{tls}"
+
+
+def _host_and_port(text: str, default: int) -> str:
     hit = _SMTP.fullmatch(text)
     if hit is None:
         raise ViaError("smtp: needs a host in brackets, and may have a port", _SMTP_HINT)
-    port = int(hit[2] or 25)
+    port = int(hit[2] or default)
     if not 1 <= port <= 65535:
         raise ViaError(f"{hit[2]} is no port", _SMTP_HINT)
-    return f"[{_host(hit[1])}]:{port}"
+    return f"[{parse_host(hit[1])}]:{port}"
 
 
-def _host(text: str) -> str:
+def parse_host(text: str) -> str:
+    """A host name or an address, in the one form in which hosts are compared. Raises ViaError."""
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

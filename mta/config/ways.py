@@ -13,7 +13,7 @@ from mta.config.model import Configuration, Route
 from mta.config.positions import KeyPath
 from mta.config.via import ViaError, parse_via
 
-_SMTP = re.compile(r"smtp:\[([^\[\]\s]+)\](?::(\d{1,5}))?")
+_SMTP = re.compile(r"(smtps?):\[([^\[\]\s]+)\](?::(\d{1,5}))?")
 
 
 def check_routes(configuration: Configuration, bound: list[Endpoint], findings: Findings) -> None:
@@ -26,6 +26,7 @@ def check_routes(configuration: Configuration, bound: list[Endpoint], findings: 
             findings.add("E501", (*key, "via"), str(error), error.hint)
         else:
             _check_openness(route, key, findings)
+            _check_tls(route, key, findings)
         _check_recipients(configuration, route, key, findings)
         _check_circle(configuration, route, key, bound, findings)
     _check_order(configuration.route, findings)
@@ -48,7 +49,7 @@ def _check_recipients(configuration: Configuration, route: Route, key: KeyPath, 
 
 
 def _check_openness(route: Route, key: KeyPath, findings: Findings) -> None:
-    is_relay = route.via == "mx" or route.via.startswith("smtp:")
+    is_relay = route.via == "mx" or route.via.startswith(("smtp:", "smtps:"))
     if route.accept == "all" and is_relay and "*" in route.domains and route.recipients == "any":
         hint = "leave accept out: then only the authenticated and relay_networks may use it"
         findings.add(
@@ -62,13 +63,25 @@ def _check_openness(route: Route, key: KeyPath, findings: Findings) -> None:
             findings.add("W508", (*key, "recipients"), message, 'say who exists: recipients = "users" or "table:/path"')
 
 
+def _check_tls(route: Route, key: KeyPath, findings: Findings) -> None:
+    if route.tls is None:
+        return
+    if route.via != "mx" and not route.via.startswith(("smtp:", "smtps:")):
+        findings.add("W510", (*key, "tls"), "tls is without effect: the route has no next hop")
+    elif route.via.startswith("smtps:") and route.tls in {"none", "may"}:
+        message = f'tls = "{route.tls}" is without effect: smtps: always begins with TLS'
+        findings.add(
+            "W510", (*key, "tls"), message, 'encrypt (the default) or verify; for STARTTLS write "smtp:[host]:587"'
+        )
+
+
 def _check_circle(
     configuration: Configuration, route: Route, key: KeyPath, bound: list[Endpoint], findings: Findings
 ) -> None:
     hit = _SMTP.fullmatch(route.via)
     if hit is None:
         return
-    host, port = hit[1].lower(), int(hit[2] or 25)
+    host, port = hit[2].lower(), int(hit[3] or (465 if hit[1] == "smtps" else 25))
     for endpoint in bound:
         if endpoint.port == port and _is_here(host, endpoint, configuration.hostname):
             hint = "name the host behind this one"

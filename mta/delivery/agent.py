@@ -39,6 +39,23 @@ class Try:
     at: float  # wall clock, when the try began
     seconds: float
     phase: str  # where it ended: "connect", "MAIL", "end of data" ...
+    verified: bool = False  # the certificate proved the name of the host
+    login: str = ""  # the mechanism by which we logged in
+    note: str = ""  # what went wrong on the way and did not end it: STARTTLS refused
+
+    def record(self) -> dict[str, object]:
+        """For the journal, which is written for each message: what says nothing is left out."""
+        made: dict[str, object] = {"host": self.host, "address": self.address}
+        if self.tls:
+            made["tls"] = self.tls
+        if self.verified:
+            made["verified"] = True
+        if self.login:
+            made["login"] = self.login
+        if self.note:
+            made["note"] = self.note
+        made |= {"reply": self.reply, "at": round(self.at, 3), "seconds": round(self.seconds, 3), "phase": self.phase}
+        return made
 
 
 @value

@@ -17,11 +17,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mta.delivery.body import BodyStream, InThread
+from mta.delivery.dial import why
 from mta.delivery.maildir import BodyPath
+from mta.delivery.peer import Peer, TlsForHost, TlsSide
 from mta.mail.address import Address
 from mta.mail.envelope import Content, Message, Recipient
 from mta.smtp.client import ClientEngine
 from mta.smtp.client_events import (
+    Calculate,
     Cause,
     ClientEvent,
     Farewell,
@@ -41,6 +44,8 @@ TIMEOUTS_SECONDS = {
     Phase.HELLO: 300.0,
     Phase.STARTTLS: 300.0,
     Phase.HANDSHAKE: 60.0,
+    Phase.AUTH: 300.0,
+    Phase.CALCULATION: 60.0,  # ours
     Phase.READY: 300.0,
     Phase.MAIL: 300.0,
     Phase.RCPT: 300.0,
@@ -54,6 +59,9 @@ TIMEOUTS_SECONDS = {
 
 
 class ConnectionOwner(Interface):
+    def opened(self, connection: SmtpConnection) -> None:
+        """The network connected it; from here it ends in `over`."""
+
     def ready(self, connection: SmtpConnection) -> None:
         """It can take a message: after the hello, and after each message."""
 
@@ -65,12 +73,6 @@ class ConnectionOwner(Interface):
         """It is gone; None: in peace, by QUIT."""
 
 
-class TlsForHost(Interface):
-    """Makes the client's side of TLS for a host name: an IOpenSSLClientConnectionCreator."""
-
-    def __call__(self, name: str, /) -> object: ...
-
-
 @implementer(IHandshakeListener)
 class SmtpConnection(Protocol):
     """`deadline` (of the clock given) is when the current phase has taken too long; the owner looks after it."""
@@ -80,9 +82,8 @@ class SmtpConnection(Protocol):
         engine: ClientEngine,
         owner: ConnectionOwner,
         clock: IReactorTime,
+        peer: Peer,
         *,
-        host: str,
-        address: str,
         tls: TlsForHost | None,
         in_thread: InThread,
         body_path: BodyPath,
@@ -90,7 +91,9 @@ class SmtpConnection(Protocol):
         self._engine = engine
         self._owner: ConnectionOwner | None = owner
         self._clock = clock
+        self._peer = peer
         self._tls_for = tls
+        self._tls_side: TlsSide | None = None
         self._in_thread = in_thread
         self._body_path = body_path
         self._content: Content | None = None
@@ -100,11 +103,12 @@ class SmtpConnection(Protocol):
         self._pumping = False
         self._direct = True  # nothing waits in the transport's buffer
         self._later: deque[Callable[[], None]] = deque()
-        self.host, self.address = host, address
+        self.host, self.address = peer.host, peer.address
         self.tls = ""  # version and cipher
+        self.verified = False  # the certificate proved one of the peer's names
         self.messages = 0  # that it was given
         self.idle_since = 0.0  # set by the owner
-        self.deadline = clock.seconds() + TIMEOUTS_SECONDS[Phase.GREETING]
+        self.deadline = 0.0
 
     # --- for the owner ------------------------------------------------------------------------------------------------
 
@@ -120,6 +124,17 @@ class SmtpConnection(Protocol):
     def heard_of_message(self) -> bool:
         """Has the peer said anything about the message that it has, or had?"""
         return self._engine.last_reply is not None
+
+    @property
+    def login(self) -> str:
+        """The mechanism by which we logged in, or ""."""
+        return self._engine.logged_in
+
+    @property
+    def note(self) -> str:
+        """What went wrong on the way here and did not end it."""
+        refusal = self._engine.starttls_refusal
+        return f"STARTTLS refused: {refusal}" if refusal is not None else ""
 
     def transmit(
         self, message: Message, reverse_path: Address, recipients: Sequence[Recipient], content: Content
@@ -157,6 +172,10 @@ class SmtpConnection(Protocol):
         transport = self.transport
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
+        self.deadline = self._clock.seconds() + TIMEOUTS_SECONDS[Phase.GREETING]
+        if self._owner is not None:
+            self._owner.opened(self)
+        self._pump()  # TLS at once is for us to begin
 
     def dataReceived(self, data: bytes) -> None:
         self._engine.receive(data)
@@ -166,18 +185,34 @@ class SmtpConnection(Protocol):
         transport: Any = self.transport
         handle = transport.getHandle()
         self.tls = f"{handle.get_protocol_version_name()} {handle.get_cipher_name() or ''}".rstrip()
-        self._engine.tls_started()
+        side = self._tls_side
+        proven = side.proven if side is not None else ()
+        self.verified = bool(proven)
+        if (
+            self._peer.insist and not proven
+        ):  # never, for the handshake would have failed; what is at stake is a password
+            self._engine.fail(Cause.TLS_FAILED, "the certificate could not be verified")
+        else:
+            self._engine.tls_started(verified=any(name in self._peer.secure_names for name in proven))
         self._pump()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_stream()
         if not self._engine.closed:
             in_quit = self._engine.phase is Phase.QUIT
-            self._engine.connection_lost(f"connection lost: {_why(reason)}")
+            self._engine.connection_lost(self._loss(reason))
             if in_quit:
                 self._let_go(None)
         self._pump()
         self._let_go(None)
+
+    def _loss(self, reason: Failure) -> str:
+        if self._engine.phase is not Phase.HANDSHAKE:
+            return f"connection lost: {why(reason)}"
+        side = self._tls_side
+        if side is not None and side.problem and self._peer.insist:
+            return f"the certificate can't be verified: {side.problem}"  # RFC 8460 section 4.3 has the word
+        return f"TLS handshake failed: {why(reason)}"
 
     # --- between them -------------------------------------------------------------------------------------------------
 
@@ -237,6 +272,8 @@ class SmtpConnection(Protocol):
             self._send_content()
         elif kind is StartTls:
             self._start_tls()
+        elif kind is Calculate:
+            self._calculate(event)  # type: ignore[arg-type]
         elif kind is SessionOver:
             self._let_go(event)  # type: ignore[arg-type]
             self._abort_transport()
@@ -259,13 +296,28 @@ class SmtpConnection(Protocol):
 
     def _start_tls(self) -> None:
         transport: Any = self.transport
-        assert self._tls_for is not None
+        peer = self._peer
+        if self._tls_for is None:
+            self._engine.fail(Cause.TLS_FAILED, "TLS is not to be had here")
+            return
         try:
-            transport.startTLS(self._tls_for(self.address if self.host.startswith("[") else self.host))
+            self._tls_side = self._tls_for(peer.server_name, names=peer.names, insist=peer.insist)
+            transport.startTLS(self._tls_side)
         except Exception as problem:  # noqa: BLE001 - contexts, names that are no SNI names: TLS is not to be had
             self._engine.fail(Cause.TLS_FAILED, f"TLS could not begin: {type(problem).__name__}")
             return
         self.deadline = self._clock.seconds() + TIMEOUTS_SECONDS[Phase.HANDSHAKE]
+
+    def _calculate(self, event: Calculate) -> None:
+        def done(result: bytes) -> None:
+            self._engine.calculated(result)
+            self._pump()
+
+        def failed(failure: Failure) -> None:
+            self._engine.fail(Cause.OURS, f"the login could not be calculated: {type(failure.value).__name__}")
+            self._pump()
+
+        self._in_thread(event.work).addCallbacks(done, failed)
 
     def _send_content(self) -> None:
         """Header, empty line, body and the end in one write, when the body is in memory."""
@@ -314,8 +366,3 @@ class SmtpConnection(Protocol):
             transport: Any = self.transport
             if transport is not None:
                 transport.unregisterProducer()
-
-
-def _why(reason: Failure) -> str:
-    text = reason.getErrorMessage()
-    return text.rstrip(".")[:200] or type(reason.value).__name__

@@ -1,4 +1,4 @@
-"""The agent for `smtp:[host]:port` and `mx:domain`: relaying to the next hop. One NextHop for each destination does the work."""
+"""The agent for `mx:domain`, `smtp:[host]:port` and `smtps:`: relaying to the next hop. One NextHop for each destination does the work."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import defer
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.threads import deferToThreadPool
 
 from mta.delivery.agent import Attempt, Job, same_for_all
 from mta.delivery.body import InThread
-from mta.delivery.connection import TlsForHost
+from mta.delivery.delivery import Delivery
+from mta.delivery.dial import dial_endpoint, dial_tcp
 from mta.delivery.maildir import BodyPath
 from mta.delivery.mx import Shuffles
-from mta.delivery.next_hop import Delivery, NextHop, Surroundings
+from mta.delivery.next_hop import NextHop
 from mta.delivery.options import SmtpOptions
+from mta.delivery.peer import TlsForHost
+from mta.delivery.search import Surroundings
 from mta.dns.resolver import Resolver
 from mta.mail.outcome import Deferred
 
-CONNECT_TIMEOUT_SECONDS = 30.0  # SAFETY 1
 SWEEP_SECONDS = 1.0  # how exactly deadlines are kept: one timer for all connections costs a message nothing
 
 
 class SmtpAgent:
-    """A DeliveryAgent for the schemes `smtp` and `mx`.
+    """A DeliveryAgent for the schemes `smtp`, `smtps` and `mx`.
 
     `reactor`: IReactorTime (its clock keeps every deadline), and IReactorTCP and a thread pool unless `connect` and
     `in_thread` are given. `now`: wall clock, seconds. `tls`: None speaks clear text always.
@@ -54,7 +55,7 @@ class SmtpAgent:
             body_path,
             in_thread or (lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work)),
             tls,
-            connect or (lambda address, port: _endpoint(reactor, address, port)),
+            dial_tcp(reactor) if connect is None else dial_endpoint(connect),
         )
         self._hops: dict[str, NextHop] = {}
         self._sweeper: IDelayedCall | None = None
@@ -108,8 +109,3 @@ class SmtpAgent:
                 self._sweeper.cancel()
                 self._sweeper = None
             self._stopping.callback(None)
-
-
-def _endpoint(reactor: Any, address: str, port: int) -> IStreamClientEndpoint:
-    kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
-    return kind(reactor, address, port, timeout=CONNECT_TIMEOUT_SECONDS)

@@ -173,7 +173,7 @@ class Router:
 def _destination(rule: _Rule, address: Address) -> str:
     way = rule.via.way
     if way is Way.MX:
-        return "mx:" + address.domain
+        return "mx:" + address.domain + rule.via.suffix
     return rule.discard_key if way is Way.DISCARD else rule.via.target
 
 
@@ -249,7 +249,7 @@ def _rules_of(
     """The rule for the named domains of a route, and that for its "*"."""
     via = exists = None
     try:
-        via = parse_via(route.via)
+        via = parse_via(route.via, route.tls)
     except ViaError as error:
         problems.append(RouteProblem(index, "via", str(error)))
     try:

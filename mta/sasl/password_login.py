@@ -32,11 +32,11 @@ class PasswordLogin:
         self._user = user
         self._password = password
         self._mechanisms = tuple(mechanisms)
-        self._require_verified_tls = require_verified_tls
+        self.require_verified_tls = require_verified_tls
         self._nonce = nonce
 
     def choose(self, offered: frozenset[str], *, tls: bool, verified: bool) -> ClientMechanism:
-        if self._require_verified_tls and not verified:
+        if self.require_verified_tls and not verified:
             why = "its certificate could not be verified" if tls else "the connection is not encrypted"
             raise LoginError(f"no login at this host: {why}")
         common = [name for name in self._mechanisms if name in offered]
@@ -57,6 +57,8 @@ class PasswordLogin:
 
 class NoPassword:
     """A Login whose password could not be read: the destination waits until the administrator mends it."""
+
+    require_verified_tls = True
 
     def __init__(self, problem: str) -> None:
         self._problem = problem

@@ -16,8 +16,10 @@ from mta.scheduler.work import Work
 FAILURES_BEFORE_SUSPENSION = 3
 UNPROVEN_CONCURRENCY = 5  # until the first attempt went through: 10,000 dead domains must not hold 20 slots each
 FAILURE_REMEMBERED_SECONDS = 4 * 3600.0  # longer than the longest wait between two attempts
-REMOTE_SCHEMES = ("mx:", "smtp:")  # local delivery has no host: one broken mailbox must not stop the others
-_BEFORE_MAIL = frozenset({"DNS", "connect", "greeting", "EHLO", "HELO", "STARTTLS", "TLS handshake", "AUTH"})
+REMOTE_SCHEMES = ("mx:", "smtp:", "smtps:")  # local delivery has no host: one broken mailbox must not stop the others
+_BEFORE_MAIL = frozenset(
+    {"DNS", "connect", "greeting", "EHLO", "HELO", "STARTTLS", "TLS handshake", "AUTH", "our own calculation"}
+)
 
 
 class Destination:

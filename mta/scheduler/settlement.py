@@ -118,18 +118,7 @@ def _shared_data(destination: str, attempt: Attempt) -> dict[str, object]:
     if attempt.rendition:
         data["rendition"] = attempt.rendition
     if attempt.trail:
-        data["tries"] = [
-            {
-                "host": each.host,
-                "address": each.address,
-                "tls": each.tls,
-                "reply": each.reply,
-                "at": each.at,
-                "seconds": each.seconds,
-                "phase": each.phase,
-            }
-            for each in attempt.trail
-        ]
+        data["tries"] = [each.record() for each in attempt.trail]
     return data
 
 

@@ -91,9 +91,18 @@ def test_earlier_hosts_of_an_attempt_are_told() -> None:
         "address": "192.0.2.9",
         "reply": "connection refused",
         "phase": "connect",
+        "tls": "",
     }
     lines = words(("relayed", 7, {"code": 250, "tries": [first, TRY]}))
     assert lines[1].strip() == "tried mx0.example.net [192.0.2.9] before: connection refused (at connect)"
+
+
+def test_how_well_a_host_was_known_is_told() -> None:
+    refused = {**TRY, "tls": "", "phase": "MAIL", "reply": "451 no", "note": "STARTTLS refused: 454 4.7.0 not now"}
+    last = {**TRY, "tls": "TLSv1.3 X", "verified": True, "login": "SCRAM-SHA-256"}
+    lines = words(("relayed", 7, {"code": 250, "tries": [refused, last]}))
+    assert "over TLSv1.3 X, certificate verified, logged in by SCRAM-SHA-256" in lines[0]
+    assert lines[1].endswith("before: 451 no (at MAIL), STARTTLS refused: 454 4.7.0 not now")
 
 
 def test_text_from_the_wire_is_escaped() -> None:

@@ -146,6 +146,23 @@ def test_a_next_hop_gets_the_address_as_it_was_given() -> None:
     assert made.resolve(address("nobody@example.org")).reply == NO_SUCH_USER
 
 
+@pytest.mark.parametrize(
+    ("via", "tls", "key"),
+    [
+        ("mx", None, "mx:example.net"),
+        ("mx", "may", "mx:example.net"),
+        ("mx", "verify", "mx:example.net;tls=verify"),
+        ("smtp:[10.0.0.1]", "none", "smtp:[10.0.0.1]:25;tls=none"),
+        ("smtps:[Smart.example.org]", None, "smtps:[smart.example.org]:465"),
+        ("smtps:[smart.example.org]", "encrypt", "smtps:[smart.example.org]:465"),
+        ("smtps:[smart.example.org]", "verify", "smtps:[smart.example.org]:465;tls=verify"),
+    ],
+)
+def test_how_private_the_way_must_be_is_a_part_of_the_destination(via: str, tls: str | None, key: str) -> None:
+    route = {"domains": ["*"], "via": via} | ({"tls": tls} if tls else {})
+    assert router(route).resolve(address("a@example.net")).destination == key
+
+
 def test_any_takes_every_local_part_and_folds_it() -> None:
     made = router({"domains": ["example.org"], "via": MAILDIR})
     assert made.resolve(address("Whoever+tag@example.org")).address == address("whoever@example.org")

@@ -7,7 +7,7 @@ import stat
 
 from mta.config.model import Tls
 from mta.tls.certificate import load_identity
-from mta.tls.client import has_name
+from mta.tls.client import names_of
 from mta.tls.selfsigned import ensure_certificate, main
 from mta.tls.server import ServerContexts
 
@@ -20,8 +20,8 @@ def test_the_pair_works_has_the_names_and_keeps_its_key_to_itself(tmp_path):
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     identity = load_identity(certificate, key)
     for name in ("mail.dev.test", "localhost", "127.0.0.1", "::1"):
-        assert has_name(identity.certificate, (name,))
-    assert not has_name(identity.certificate, ("other.test",))
+        assert names_of(identity.certificate, (name,))
+    assert not names_of(identity.certificate, ("other.test",))
     ServerContexts(Tls(certificate=certificate, private_key=key))
 
 
