@@ -164,8 +164,10 @@ class RemoteSession(Protocol):
             case "MAIL":
                 usual, self._mail, self._accepted = "250 2.1.0 Ok", command, []
             case "RCPT":
-                usual = "250 2.1.5 Ok"
-            case "HELO" | "RSET" | "NOOP":
+                usual = "250 2.1.5 Ok" if self._mail else "503 5.5.1 MAIL first"
+            case "RSET":
+                usual, self._mail, self._accepted = "250 2.0.0 Ok", "", []
+            case "HELO" | "NOOP":
                 usual = "250 2.0.0 Ok"
             case "DATA":
                 usual = "354 go on" if self._accepted else "554 5.5.1 no valid recipients"
@@ -174,7 +176,9 @@ class RemoteSession(Protocol):
             case "STARTTLS":
                 usual = "220 2.0.0 go" if self.host.tls is not None else usual
         code = self._answer(command, verb, usual)
-        if verb == "RCPT" and code == "2":
+        if verb == "MAIL" and code != "2":
+            self._mail = ""
+        elif verb == "RCPT" and code == "2" and self._mail:
             self._accepted.append(command)
         elif verb == "DATA" and code == "3":
             self._in_data = True
@@ -194,7 +198,7 @@ class RemoteSession(Protocol):
         content = (b"\r\n" + wire).replace(b"\r\n.", b"\r\n")[2:]
         accepted = self._accepted
         message = RemoteMessage(self._mail, accepted, content, wire, self.tls)
-        self._accepted = []
+        self._mail, self._accepted = "", []
         taken = False
         for _ in accepted if self.host.lmtp else [None]:
             taken = self._answer(".", ".", f"250 2.0.0 taken as {len(self.host.messages) + 1}") == "2" or taken
