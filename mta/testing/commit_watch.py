@@ -25,6 +25,7 @@ class CommitWatch:
     def __init__(self, node: SimulatedNode) -> None:
         self._node = node
         self._crash_at = 0
+        self._told = True
         self.points: list[Point] = []
         self.crashed_at: Point | None = None
         self._current: WatchedSpool | None = None
@@ -40,19 +41,19 @@ class CommitWatch:
         if self._current is not None:
             self._current.dead = True
 
-    def crash_at(self, number: int, which: Sequence[str] = ("accept", "settle")) -> None:
-        """End the node at the point with this number, counted from now among the commits of `which`."""
+    def crash_at(self, number: int, which: Sequence[str] = ("accept", "settle"), *, told: bool = True) -> None:
+        """End the node at the point with this number, counted from now among the commits of `which`. `told`: see `crash`."""
         self.which = frozenset(which)
         self.points.clear()
         self.crashed_at = None
-        self._crash_at = number
+        self._crash_at, self._told = number, told
 
     def passed(self, point: Point) -> None:
         if point[1] in self.which:
             self.points.append(point)
             if len(self.points) == self._crash_at:
                 self.crashed_at = point
-                self._node.crash()
+                self._node.crash(told=self._told)
 
 
 class WatchedSpool:

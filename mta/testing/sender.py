@@ -79,6 +79,13 @@ class Sender(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.receipt.over = True
 
+    def give_up(self) -> None:
+        """It waited long enough."""
+        transport: Any = self.transport
+        if not self.receipt.over and transport is not None:
+            transport.abortConnection()
+        self.receipt.over = True
+
     def _go_on(self, reply: str) -> None:
         transport: Any = self.transport
         try:

@@ -256,7 +256,7 @@ class SimulatedNode:
         return self._taken(self.hand_in(sender, recipients, content, mail=mail, rcpt=rcpt))
 
     def _taken(self, receipt: Receipt) -> str:
-        self.house.until("the last reply", lambda: receipt.over, seconds=HAND_IN_SECONDS)
+        self.house.until("the last reply", lambda: receipt.over, seconds=HAND_IN_SECONDS + 1)
         if not receipt.taken:
             raise AssertionError(f"{self.name} did not take it: {receipt.reply or receipt.refused or receipt.heard}")
         return receipt.id
@@ -276,6 +276,7 @@ class SimulatedNode:
         talk = Sender(letter)
         self.receipts.append(talk.receipt)
         self.house.connect(self.address, 587 if login else 25, talk)
+        self.house.at(talk.give_up, seconds=HAND_IN_SECONDS)
         return talk.receipt
 
     def mailbox(self, address: str) -> list[bytes]:
