@@ -6,11 +6,13 @@ not a WAL: a finished day is one plain file, that can be read by who may not wri
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import apsw
 
@@ -24,13 +26,9 @@ from mta.spool.rows import (
     JOURNAL_COLUMNS,
     MESSAGE_COLUMNS,
     RECIPIENT_COLUMNS,
-    Row,
-    message_row,
     read_message,
     read_recipient,
-    recipient_row,
 )
-from mta.spool.transaction import insert_rows
 
 
 class Told(NamedTuple):
@@ -44,6 +42,7 @@ class Told(NamedTuple):
 PEER_IDS_MAX = 4  # terms from one reply: a peer must not fill our index
 # A next hop's queue ID: letters and digits mixed, parted by dots and the like ("queued as 4F2XYZ1abc", "id=1qTxyz-000Abc-1D").
 _PEER_ID = re.compile(r"(?<![A-Za-z0-9@.])[A-Za-z0-9][A-Za-z0-9_.-]{5,63}(?![A-Za-z0-9@])")
+_TO_WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 _DOTTED_NUMBER = re.compile(r"\d+(?:\.\d+)+")  # an enhanced status, an address
 
 
@@ -56,15 +55,19 @@ def fold(text: str) -> str:
     return text.strip().strip("<>").lower()
 
 
-def terms(message: Message, recipients: Iterable[Recipient]) -> set[str]:
-    """All that a message is found by: addresses whole and by "@domain", Message-ID, the queue IDs that next hops gave it."""
-    found = {fold(message.message_id), fold(message.envid), *_of_address(message.reverse_path)}
-    for one in recipients:
-        found.update(_of_address(one.address))
-        found.add(fold(one.original))
-        if one.reverse_path is not None:
-            found.update(_of_address(one.reverse_path))
-        found.update(peer_ids(one.last_text))
+def terms(facts: Sequence[Any]) -> set[str]:
+    """All that a message is found by: addresses whole and by "@domain", Message-ID, the queue IDs that next hops gave it.
+
+    `facts` as _FACTS has them.
+    """
+    message_id, envid, local, domain, recipients = facts
+    found = {fold(message_id), fold(envid), *_of_address(local, domain)}
+    for own_local, own_domain, original, reverse_local, reverse_domain, last_text in recipients:
+        found.update(_of_address(own_local, own_domain))
+        found.add(fold(original))
+        if reverse_domain is not None:
+            found.update(_of_address(reverse_local, reverse_domain))
+        found.update(peer_ids(last_text))
     found.discard("")
     return found
 
@@ -78,8 +81,49 @@ def peer_ids(reply: str) -> list[str]:
     ][:PEER_IDS_MAX]
 
 
-def _of_address(address: Address) -> list[str]:
-    return [fold(str(address)), "@" + address.domain] if address else []
+def _of_address(local: str, domain: str) -> list[str]:
+    return [fold(str(Address(local, domain))), "@" + domain] if local or domain else []
+
+
+class Finished(NamedTuple):
+    """A message of the spool that has come to its end: its ID, when its last journal entry was written, what it is found by."""
+
+    message: int
+    at: float
+    terms: set[str]
+
+
+# Of these messages (a JSON array of IDs) those that are finished: all in one row, so in one step.
+_FACTS = """
+SELECT json_group_array(json_array(
+    m.id,
+    coalesce((SELECT at FROM spool.journal AS j WHERE j.message = m.id ORDER BY seq DESC LIMIT 1), m.received_at),
+    m.message_id, m.envid, m.reverse_local, m.reverse_domain,
+    json((SELECT json_group_array(json_array(
+        r.local, r.domain, r.original, r.reverse_local, r.reverse_domain, r.last_text))
+        FROM spool.recipient AS r WHERE r.message = m.id))))
+FROM spool.message AS m WHERE m.id IN (SELECT value FROM json_each(?1))
+    AND NOT EXISTS (SELECT 1 FROM spool.recipient AS r WHERE r.message = m.id AND r.state = 0)"""
+_COPY = [
+    f"INSERT OR REPLACE INTO main.{table} ({', '.join(columns)}) SELECT {', '.join(columns)} FROM spool.{table} "
+    f"WHERE {key} IN (SELECT value FROM json_each(?1))"
+    for table, columns, key in (
+        ("message", MESSAGE_COLUMNS, "id"), ("recipient", RECIPIENT_COLUMNS, "message"), ("journal", JOURNAL_COLUMNS, "message"),
+    )
+]  # fmt: skip
+_TERMS = "INSERT OR REPLACE INTO main.term (term, message) SELECT value ->> 0, value ->> 1 FROM json_each(?1)"
+
+
+def finished(connection: apsw.Connection, chosen: Sequence[int]) -> list[Finished]:
+    """`connection` has the spool attached."""
+    found = json.loads(connection.execute(_FACTS, (json.dumps(chosen),)).get)
+    return [Finished(one[0], one[1], terms(one[2:])) for one in found]
+
+
+def attach(connection: apsw.Connection, database: Path, vfs: str | None) -> None:
+    """The spool's database, to be read beside its writer. Raises apsw.Error."""
+    beside = f"&vfs={quote(vfs)}" if vfs else ""
+    connection.execute("ATTACH ? AS spool", (f"file:{quote(str(database.absolute()))}?mode=ro{beside}",))
 
 
 class Day:
@@ -88,7 +132,7 @@ class Day:
     def __init__(self, path: Path, *, write: bool = False) -> None:
         """Raises apsw.Error, SpoolUnusable."""
         if write:
-            self.connection = apsw.Connection(str(path))
+            self.connection = apsw.Connection(str(path), flags=_TO_WRITE)
             self.connection.set_busy_timeout(BUSY_MS)
             self.connection.execute("PRAGMA journal_mode=DELETE")
             self.connection.execute("PRAGMA synchronous=FULL")
@@ -99,24 +143,18 @@ class Day:
         # A reader may come between the making of a day's file and of its tables.
         self._is_made = bool(self.connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'term'").get)
 
-    def add(self, told: Sequence[tuple[Message, Sequence[Recipient], Sequence[Row]]]) -> None:
-        """Messages with their recipients and journal rows, in one transaction, durable when it returns."""
-        messages: list[Row] = []
-        recipients: list[Row] = []
-        journal: list[Row] = []
-        found: list[Row] = []
-        for message, ones, rows in told:
-            messages.append(message_row(message))
-            recipients += [recipient_row(one) for one in ones]
-            journal += rows
-            found += [(term, message.id) for term in terms(message, ones)]
-        cursor = self.connection.cursor()
-        again = "INSERT OR REPLACE"
+    def copy(self, database: Path, vfs: str | None, told: Sequence[Finished]) -> None:
+        """Finished messages with their recipients and journal, in one transaction, durable when it returns.
+
+        SQLite copies them from the spool's database by itself, beside the interpreter: a step for each table.
+        """
+        attach(self.connection, database, vfs)
+        those = (json.dumps([one.message for one in told]),)
+        found = sorted([term, one.message] for one in told for term in one.terms)
         with self.connection:
-            insert_rows(cursor, "message", MESSAGE_COLUMNS, messages, again)
-            insert_rows(cursor, "recipient", RECIPIENT_COLUMNS, recipients, again)
-            insert_rows(cursor, "journal", JOURNAL_COLUMNS, journal, again)
-            insert_rows(cursor, "term", ("term", "message"), found, again)
+            for statement in _COPY:
+                self.connection.execute(statement, those)
+            self.connection.execute(_TERMS, (json.dumps(found),))
 
     def message(self, identifier: int) -> Told | None:
         if not self._is_made:

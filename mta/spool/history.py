@@ -7,16 +7,14 @@ a thread of the spool, or by a command.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import apsw
 
-from mta.mail.envelope import Message, Recipient
 from mta.mail.identifiers import TEXT_LENGTH, made_at, parse_id
 from mta.spool.contract import SpoolError
-from mta.spool.day import Day, Told, day_name, days
-from mta.spool.rows import Row
+from mta.spool.day import Day, Finished, Told, day_name, days
 
 _LEFTOVERS = ("", "-journal")
 
@@ -58,18 +56,17 @@ class History:
                 return told
         return None
 
-    def add(self, told: Iterable[tuple[Message, Sequence[Recipient], Sequence[Row]]]) -> None:
+    def copy(self, database: Path, vfs: str | None, told: Iterable[Finished]) -> None:
         """Copy finished messages to their days: those of their last journal entries, so that a copy made twice is one.
 
         Durable when it returns. Raises apsw.Error.
         """
-        by_day: dict[str, list[tuple[Message, Sequence[Recipient], Sequence[Row]]]] = {}
+        by_day: dict[str, list[Finished]] = {}
         for one in told:
-            rows = one[2]
-            by_day.setdefault(day_name(rows[-1][2] if rows else one[0].received_at), []).append(one)
+            by_day.setdefault(day_name(one.at), []).append(one)
         for name, those in by_day.items():
             with contextlib.closing(Day(self.folder / f"{name}.db", write=True)) as day:
-                day.add(those)
+                day.copy(database, vfs, those)
 
     def mend(self) -> None:
         """At start: end what a crash cut off in a day's file, which a reader may not. Raises apsw.Error."""

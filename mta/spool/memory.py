@@ -46,7 +46,8 @@ from mta.spool.contract import (
 from mta.spool.day import Told
 from mta.spool.journal import accepted_entry, queued_entry
 from mta.spool.queries import lower_ascii, split_address
-from mta.spool.works import ALTERED, LEASE_ENDED, born_children
+from mta.spool.settling import born_children
+from mta.spool.works import ALTERED, LEASE_ENDED
 
 OVERDUE_MAX = 250  # rows of one call
 

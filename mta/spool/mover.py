@@ -5,41 +5,46 @@ Which messages to look at it learns from the writer, that saw their recipients e
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import apsw
 
-from mta.mail.envelope import Message, Recipient, State
-from mta.spool import queries
 from mta.spool.contract import SpoolFailed, SpoolFull
+from mta.spool.day import Finished, attach, finished
 from mta.spool.history import History
-from mta.spool.reading import Reading
-from mta.spool.rows import JOURNAL_COLUMNS, Row
 from mta.spool.writer import Writer
 
-_ROWS = f"SELECT {', '.join(JOURNAL_COLUMNS)} FROM journal WHERE message = ? ORDER BY seq"
-_Finished = tuple[Message, Sequence[Recipient], Sequence[Row]]
+_URI = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 
 
 class Mover:
     """`copy` runs in a thread of the spool, `again` anywhere."""
 
-    def __init__(self, writer: Writer, reading: Reading, history: History) -> None:
-        self._writer, self._reading, self._history = writer, reading, history
+    def __init__(self, writer: Writer, database: Path, history: History, vfs: str | None = None) -> None:
+        self._writer, self._database, self._history, self._vfs = writer, database, history, vfs
 
     def copy(self, limit: int) -> list[int]:
         """Copy what is finished; the IDs that are durable in the history and may be dropped. Raises SpoolFull, SpoolFailed."""
         chosen = self._choose(limit)
+        if not chosen:
+            return []
         try:
-            finished = self._reading.ask(_finished, chosen)
-            self._history.add(finished)
+            told = self._finished(chosen)
+            self._history.copy(self._database, self._vfs, told)
         except apsw.FullError as error:
             self.again(chosen)
             raise SpoolFull("no space left for the history") from error
-        except (apsw.Error, OSError, SpoolFailed) as error:
+        except (apsw.Error, OSError, ValueError) as error:
             self.again(chosen)
             raise SpoolFailed(f"the history can't be written: {error}") from error
-        return [message.id for message, _, _ in finished]
+        return [one.message for one in told]
+
+    def _finished(self, chosen: Sequence[int]) -> list[Finished]:
+        with contextlib.closing(apsw.Connection("", flags=_URI)) as connection:
+            attach(connection, self._database, self._vfs)
+            return finished(connection, chosen)
 
     def again(self, messages: Sequence[int]) -> None:
         """They were not dropped: look at them later."""
@@ -55,14 +60,3 @@ class Mover:
             oldest = sorted(self._writer.finished)[:limit]
             self._writer.finished.difference_update(oldest)
         return oldest
-
-
-def _finished(connection: apsw.Connection, chosen: Sequence[int]) -> list[_Finished]:
-    found: list[_Finished] = []
-    with connection:  # one state of the spool for a message and its journal
-        for identifier in chosen:
-            told = queries.message(connection, identifier)
-            if told is None or any(one.state is State.QUEUED for one in told[1]):
-                continue
-            found.append((*told, connection.execute(_ROWS, (identifier,)).fetchall()))
-    return found

@@ -63,7 +63,8 @@ from mta.spool.lane import Lane, Reactor
 from mta.spool.mover import Mover
 from mta.spool.reading import Damaged, Reading, checked_content
 from mta.spool.rows import Row
-from mta.spool.works import Accept, Alter, Claim, Drop, EndLeases, Quarantine, Recover, Settle, Unclaim, Work
+from mta.spool.settling import Settle
+from mta.spool.works import Accept, Alter, Claim, Drop, EndLeases, Quarantine, Recover, Unclaim, Work
 from mta.spool.writer import HIGH_WATER_BLOCK, Writer
 
 DROP_TOGETHER = 100  # messages deleted in one commit: more would make an acceptance wait for it
@@ -95,7 +96,7 @@ class SqliteSpool:
         )  # fmt: skip
         self._reading = Reading(paths.database, vfs)
         self._keeping = Reading(paths.database, vfs)
-        self._mover = Mover(self._writer, self._keeping, History(paths.history))
+        self._mover = Mover(self._writer, paths.database, History(paths.history), vfs)
         self._reader = Lane(f"spool-{self.shard}-reader", reactor)
         self._keeper = Lane(f"spool-{self.shard}-keeper", reactor)
         self._bodies = Bodies(paths.directory, self.shard, reactor)

@@ -47,14 +47,23 @@ class Transaction:
     """What works write to. Committed and rolled back by the writer alone."""
 
     __slots__ = (
-        "accepted", "claims", "connection", "cursor", "dropped", "finished", "journal", "messages", "next_seq",
-        "recipients",
+        "_settle", "accepted", "claims", "connection", "cursor", "dropped", "finished", "journal", "messages", "next_seq",
+        "recipients", "settlings",
     )  # fmt: skip
 
-    def __init__(self, connection: apsw.Connection, cursor: apsw.Cursor, next_seq: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        cursor: apsw.Cursor,
+        next_seq: Callable[[], int],
+        settle: Callable[[Transaction, list[Any]], None],
+    ) -> None:
+        """`settle` applies what is in `settlings` (mta.spool.settling)."""
         self.connection = connection
         self.cursor = cursor
         self.next_seq = next_seq
+        self._settle = settle
+        self.settlings: list[Any] = []  # to be applied before anything looks
         # rows to insert, in order
         self.messages: list[Row] = []
         self.recipients: list[Row] = []
@@ -66,7 +75,10 @@ class Transaction:
         self.dropped = 0  # messages gone to the history
 
     def flush(self) -> None:
-        """Insert what was gathered: before anything that must see it, and before the commit."""
+        """Write what was gathered: before anything that must see it, and before the commit."""
+        if self.settlings:
+            settlings, self.settlings = self.settlings, []
+            self._settle(self, settlings)
         if self.messages:
             insert_rows(self.cursor, *_MESSAGE, self.messages)
             self.messages = []

@@ -7,15 +7,15 @@ tried alone. It changes nothing but the transaction it is given.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from mta.mail.envelope import NewRecipient, Recipient, State
-from mta.mail.identifiers import made_at
-from mta.spool.birth import born, born_child
+from mta.mail.envelope import State
+from mta.spool.birth import born
 from mta.spool.contract import (
     Acceptance,
     Accepted,
@@ -23,21 +23,12 @@ from mta.spool.contract import (
     Change,
     Claimed,
     Event,
-    Settled,
-    Settlement,
-    SpoolError,
 )
 from mta.spool.journal import encode_data, entry_row, folded_row
 from mta.spool.queries import decode, due, rows_by_id
 from mta.spool.rows import Row, recipient_row, stored_message_row
 from mta.spool.transaction import Claimant, Claims, Transaction
 
-_SETTLE = """
-UPDATE recipient SET state = ?1, held = held AND ?1 = 0, last_code = ?2, last_status = ?3, last_text = ?4,
-    next_attempt = ?5, attempts = ?6, uncertain = ?7, delay_reported_at = max(delay_reported_at, ?8),
-    owner = 0, lease_until = 0, token = token + 1
-WHERE id = ?9 AND token = ?10 AND state = 0"""
-_STALE = "SELECT count(*) FROM recipient WHERE id = ? AND token = ? AND state = 0"
 _UNCLAIM = "UPDATE recipient SET owner = 0, lease_until = 0, token = token + 1 WHERE id = ? AND token = ? AND state = 0"
 _LEASE_ENDED = "SELECT message FROM recipient WHERE id = ? AND owner <> 0 AND lease_until <= ?"
 _END_LEASE = "UPDATE recipient SET owner = 0, lease_until = 0, token = token + 1 WHERE id = ?"
@@ -63,10 +54,11 @@ LEASE_ENDED = {"why": "the lease of its worker ended"}
 
 
 class Work:
-    """`urgent`: a commit doesn't wait for others to join it."""
+    """`urgent`: a commit doesn't wait for others to join it. `looks`: it must see what earlier works of the batch have written."""
 
     __slots__ = ("deferred", "failure", "result")
     urgent = True
+    looks = True
     adds_mail = False  # refused when the disk is nearly full; the rest makes room, or is small
 
     def __init__(self) -> None:
@@ -126,6 +118,7 @@ class Birth:
 class Accept(Work):
     __slots__ = ("_birth",)
     adds_mail = True
+    looks = False
 
     def __init__(self, acceptances: Sequence[Acceptance], numbers: Numbers) -> None:
         super().__init__()
@@ -138,82 +131,6 @@ class Accept(Work):
     def numbers(self) -> list[int]:
         """The messages it would have stored."""
         return [each.message.id for each in self._birth.accepted]
-
-
-class _Settling:
-    """One settlement, with its rows ready."""
-
-    __slots__ = ("birth", "children", "journal", "message", "settled", "terminal", "updates")
-
-    def __init__(self, settlement: Settlement, numbers: Numbers) -> None:
-        self.message = settlement.message
-        self.updates = [
-            (
-                one.state, one.code, one.status, one.text, one.next_attempt, one.attempts, one.uncertain,
-                one.delay_reported_at, one.recipient, one.token,
-            )
-            for one in settlement.changes
-        ]  # fmt: skip
-        self.terminal = any(one.state is not State.QUEUED for one in settlement.changes)
-        self.birth = Birth(settlement.reports, numbers) if settlement.reports else None
-        self.journal = [entry_row(entry, numbers.next_seq()) for entry in settlement.journal]
-        children = born_children(settlement, numbers.new_id) if settlement.children else ()
-        self.children = [recipient_row(child) for child in children]
-        if children:
-            at = settlement.journal[0].at if settlement.journal else children[0].next_attempt
-            self.journal.append(folded_row(Event.QUEUED, self.message, numbers.next_seq(), at, children))
-        self.settled = Settled((), children, tuple(self.birth.accepted) if self.birth is not None else ())
-
-    def apply(self, transaction: Transaction) -> Settled:
-        stale = self._update(transaction)
-        if stale:
-            return Settled(stale=stale)
-        transaction.journal += self.journal
-        transaction.recipients += self.children
-        if self.birth is not None:
-            self.birth.insert(transaction)
-        transaction.claims.update({update[8]: None for update in self.updates})
-        if self.terminal:
-            transaction.finished.append(self.message)
-        return self.settled
-
-    def _update(self, transaction: Transaction) -> tuple[int, ...]:
-        """All or nothing: the recipients whose tokens were old, and then nothing was changed."""
-        cursor = transaction.cursor
-        if len(self.updates) > 1:
-            stale = [u[8] for u in self.updates if not cursor.execute(_STALE, u[8:]).get]
-            if stale:
-                return tuple(stale)
-        for update in self.updates:
-            cursor.execute(_SETTLE, update)
-            if not transaction.connection.changes():
-                if len(self.updates) > 1:  # checked above: so one settlement names a recipient twice
-                    raise SpoolError(f"recipient {update[8]} stands twice in a settlement")
-                return (update[8],)
-        return ()
-
-
-def born_children(settlement: Settlement, new_id: Callable[[], int]) -> tuple[Recipient, ...]:
-    """The children of an expansion; due when it happened, as the journal tells."""
-
-    def child(new: NewRecipient) -> Recipient:
-        identifier = new_id()
-        at = settlement.journal[0].at if settlement.journal else made_at(identifier)
-        return born_child(settlement.message, new, identifier, at)
-
-    return tuple([child(new) for new in settlement.children])
-
-
-class Settle(Work):
-    __slots__ = ("_settlings",)
-    urgent = False
-
-    def __init__(self, settlements: Sequence[Settlement], numbers: Numbers) -> None:
-        super().__init__()
-        self._settlings = [_Settling(one, numbers) for one in settlements]
-
-    def apply(self, transaction: Transaction) -> None:
-        self.result = [one.apply(transaction) for one in self._settlings]
 
 
 def end_leases(transaction: Transaction, claims: Claims, now: float) -> None:
@@ -347,6 +264,17 @@ class Quarantine(Work):
             transaction.journal.append(row)
 
 
+# Each takes a JSON array of message IDs: a step each, however many they are.
+_THOSE = "(SELECT value FROM json_each(?1))"
+_FINISHED = f"""
+SELECT json_group_array(json_array(id, body_file)) FROM message
+WHERE id IN {_THOSE} AND NOT EXISTS (SELECT 1 FROM recipient AS r WHERE r.message = message.id AND r.state = 0)"""
+_DROP = [
+    f"DELETE FROM {table} WHERE {column} IN {_THOSE}"
+    for table, column in (("journal", "message"), ("recipient", "message"), ("message", "id"))
+]
+
+
 class Drop(Work):
     """Delete messages that are durable in the history. Gives the files of their large bodies, to be unlinked then."""
 
@@ -358,19 +286,12 @@ class Drop(Work):
         self._messages = messages
 
     def apply(self, transaction: Transaction) -> None:
-        transaction.flush()  # children that an expansion of this batch adds
         cursor = transaction.cursor
-        files: list[str] = []
-        dropped: list[int] = []
-        for message in self._messages:
-            row: Row | None = cursor.execute("SELECT body_file FROM message WHERE id = ?", (message,)).fetchone()
-            waiting = "SELECT count(*) FROM recipient WHERE message = ? AND state = 0"
-            if row is None or cursor.execute(waiting, (message,)).get:
-                continue
-            for table, column in (("journal", "message"), ("recipient", "message"), ("message", "id")):
-                cursor.execute(f"DELETE FROM {table} WHERE {column} = ?", (message,))
-            dropped.append(message)
-            if row[0] is not None:
-                files.append(row[0])
+        found = json.loads(cursor.execute(_FINISHED, (json.dumps(self._messages),)).get)
+        dropped = [message for message, _ in found]
+        if dropped:
+            those = (json.dumps(dropped),)
+            for statement in _DROP:
+                cursor.execute(statement, those)
         transaction.dropped += len(dropped)
-        self.result = (dropped, files)
+        self.result = (dropped, [file for _, file in found if file is not None])

@@ -26,6 +26,7 @@ from mta.spool.contract import SpoolError, SpoolFailed, SpoolFull
 from mta.spool.database import BUSY_MS, open_writer
 from mta.spool.lane import Reactor
 from mta.spool.reopening import reopen
+from mta.spool.settling import settle_all
 from mta.spool.transaction import Claims, Transaction
 from mta.spool.works import Accept, Work
 from mta.telemetry.metrics import SECONDS, counters, histograms
@@ -231,9 +232,11 @@ class Writer:
 
     def _transact(self, batch: list[Work]) -> None:
         connection = self._connection
-        transaction = Transaction(connection, connection.cursor(), self._next_seq)
+        transaction = Transaction(connection, connection.cursor(), self._next_seq, settle_all)
         transaction.cursor.execute("BEGIN IMMEDIATE")
         for work in batch:
+            if work.looks:
+                transaction.flush()
             work.apply(transaction)
         transaction.flush()
         reserved = self._reserve(transaction)

@@ -11,13 +11,11 @@ from twisted.internet.defer import succeed
 
 from mta.admin.archive import FileArchive
 from mta.admin.house import Sought
-from mta.mail.address import parse_address
-from mta.mail.envelope import Content, Kind, Message, NewRecipient
-from mta.mail.identifiers import EPOCH_MS, IdentifierSource, format_id
-from mta.spool.birth import born
-from mta.spool.contract import Acceptance, Event
+from mta.mail.envelope import State
+from mta.mail.identifiers import format_id
+from mta.spool.contract import Event
 from mta.spool.history import History
-from mta.spool.journal import folded_row
+from mta.testing.spools import OWNER, START, SqliteHouse, letter, outcome
 
 NOW = 1_767_225_600.0
 
@@ -29,18 +27,24 @@ def archive(tmp_path: Path) -> FileArchive:
     return FileArchive(History(tmp_path / "history"), tmp_path / "refusals", lambda work: succeed(work()))
 
 
-def finish(folder: Path, *recipients: str, message_id: str = "") -> int:
-    assert EPOCH_MS / 1000 < NOW
-    new_id = IdentifierSource(0, lambda: NOW).next
-    message = Message(new_id(), Kind.RELAY, parse_address("a@example.org"), NOW, NOW, 10, message_id=message_id)
-    new = tuple(NewRecipient(parse_address(each), each, "mx:example.net") for each in recipients)
-    rows = born(Acceptance(message, new, Content(b"", b"")), new_id)
-    History(folder).add([(message, rows, [folded_row(Event.ACCEPTED, message.id, 1, NOW, rows)])])
-    return message.id
+def finish(folder: Path, address: str, message_id: str) -> int:
+    """A message that came and was delivered, and is in the history of `folder`."""
+    house = SqliteHouse(folder)
+    (accepted,) = house.wait(
+        house.spool.accept(
+            (letter(house.spool.new_id(), address, sender="a@example.org", claim_for=OWNER, message_id=message_id),)
+        )
+    )
+    house.wait(house.spool.settle([outcome(one, State.RELAYED) for one in accepted.recipients]))
+    assert house.wait(house.spool.move_finished(START)) == 1
+    house.close()
+    return accepted.message.id
 
 
-def test_finished_mail_is_found_by_all_its_names(archive: Any, tmp_path: Path) -> None:
-    identifier = finish(tmp_path / "history", "bob@example.net", message_id="<1@Example.org>")
+def test_finished_mail_is_found_by_all_its_names(tmp_path: Path) -> None:
+    identifier = finish(tmp_path, "bob@example.net", "<1@Example.org>")
+    history = History(tmp_path / "0" / "history")
+    archive: Any = FileArchive(history, tmp_path / "refusals", lambda work: succeed(work()))
     for sought in (
         Sought(message=identifier),
         Sought(address="bob@example.net"),
@@ -49,7 +53,7 @@ def test_finished_mail_is_found_by_all_its_names(archive: Any, tmp_path: Path) -
     ):
         (story,) = archive.stories(sought).result
         assert format_id(story.message.id) == format_id(identifier)
-        assert [entry.kind for entry in story.journal] == [Event.ACCEPTED, Event.QUEUED]
+        assert [entry.kind for entry in story.journal] == [Event.ACCEPTED, Event.QUEUED, Event.RELAYED]
     assert archive.stories(Sought(address="x@example.net")).result == []
 
 

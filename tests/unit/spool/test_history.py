@@ -102,7 +102,7 @@ def test_what_could_not_be_copied_is_tried_again(sqlite: SqliteHouse, monkeypatc
         raise apsw.FullError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Day, "add", full)
+        patch.setattr(Day, "copy", full)
         with pytest.raises(SpoolFull):
             sqlite.wait(sqlite.spool.move_finished(START))
     assert sqlite.wait(sqlite.spool.status()).messages == 1
