@@ -35,6 +35,7 @@ from mta.testing.modelled_peer import ModelledPeer
 from mta.testing.name_server import NameServer
 from mta.testing.network import Network
 from mta.testing.remote_host import Answer
+from mta.testing.said_tls import Certificate, NoTls
 from mta.testing.simulated_node import SimulatedNode
 from mta.testing.zones import Zones
 
@@ -107,10 +108,13 @@ class SimulatedHouse:
         self.nodes[name] = node
         return node
 
-    def peer(self, name: str, script: Mapping[str, Answer] | None = None, **fields: Any) -> ModelledPeer:
-        """A neighbour that is up, with an address in the DNS. `fields` are RemoteHost's; tls=True: STARTTLS."""
-        if fields.get("tls") is True:
-            fields["tls"] = object()
+    def peer(
+        self, name: str, script: Mapping[str, Answer] | None = None, *, tls: bool | NoTls = False, **fields: Any
+    ) -> ModelledPeer:
+        """A neighbour that is up, with an address in the DNS. `tls`: it offers STARTTLS, with a trusted certificate for its name; NoTls():
+        its handshakes fail. `fields` are RemoteHost's.
+        """
+        fields["tls"] = Certificate((name,)) if tls is True else tls or None
         machine = self.network.machine(name)
         self.dns.address(name, machine.address)
         peer = self.peers[name] = ModelledPeer(machine, script, **fields)

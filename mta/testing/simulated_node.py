@@ -36,8 +36,8 @@ from mta.testing.fake_reactor import FakeReactor
 from mta.testing.name_server import FakeChannels
 from mta.testing.network import Machine
 from mta.testing.reception import EventList, MemoryUsers, RefusalList
+from mta.testing.said_tls import SaidContexts
 from mta.testing.sender import Letter, Receipt, Sender
-from mta.tls.client import ClientContexts
 
 if TYPE_CHECKING:
     from mta.testing.simulated_house import SimulatedHouse
@@ -77,19 +77,6 @@ class ThreadsOfNobody:
 
     def stop(self) -> None:
         """There is nothing to stop."""
-
-
-class SaidTls:
-    """Contexts for both directions: on a fake network a handshake is a word."""
-
-    problem = ""
-    proven = ()  # a word is no certificate
-
-    def context_factory(self, name: str, **_: object) -> object:
-        return self
-
-    def reload(self, *_: object) -> None:
-        """There is nothing to read."""
 
 
 class MemoryArchive:
@@ -179,8 +166,8 @@ class SimulatedNode:
             spools=[cast(Any, self.commits.of(self.spool))],
             refusals=self.refusals,
             authenticator=authenticator,
-            server_contexts=cast(Any, SaidTls()),
-            client_contexts=cast(ClientContexts, SaidTls()),
+            server_contexts=cast(Any, SaidContexts(self.name)),
+            client_contexts=cast(Any, SaidContexts()),
             resolver=self.resolver,
             log=cast(Any, self.log),
             now=house.clock.now,

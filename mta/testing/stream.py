@@ -18,6 +18,8 @@ from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IHand
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mta.testing.said_tls import ClientSide, NoTls
+
 if TYPE_CHECKING:
     from mta.testing.fake_reactor import FakeReactor
     from mta.testing.network import Link
@@ -28,13 +30,16 @@ WINDOW_OCTETS = 65536  # written and not yet read, before the writer is told to 
 class _Sign:
     """What travels between octets."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+
+class _Hello(_Sign):
+    """TLS begins; `side` is what the other one gets to know."""
+
+    def __init__(self, side: object) -> None:
+        self.side = side
 
 
-_HELLO = _Sign("TLS hello")
-_END = _Sign("FIN")
-_RESET = _Sign("RST")
+_END = _Sign()  # FIN
+_RESET = _Sign()  # RST
 
 
 class Handle:
@@ -48,10 +53,6 @@ class Handle:
 
     def get_cipher_bits(self) -> int:
         return 256
-
-
-class NoTls:
-    """A context with which no handshake succeeds."""
 
 
 def address_of(host: str, port: int) -> IPv4Address | IPv6Address:
@@ -83,6 +84,7 @@ class Stream:
         self._producer: Any = None
         self._streaming = self._producer_paused = False
         self._tls = ""  # "", "waiting", "up"
+        self._side: object = None  # ours
         reactor.streams.add(self)
 
     # --- what the network calls -----------------------------------------------------------------------------------
@@ -114,13 +116,13 @@ class Stream:
     def _read(self) -> None:
         while self._inbox and self.connected and self._reading:
             item = self._inbox[0]
-            if item is _HELLO and not self._tls:
+            if isinstance(item, _Hello) and not self._tls:
                 return  # until this side begins too
             self._inbox.popleft()
             if isinstance(item, bytes):
                 self._take(item)
-            elif item is _HELLO:
-                self._shake_hands()
+            elif isinstance(item, _Hello):
+                self._shake_hands(item.side)
             elif item is _END:
                 self._other_ended()
 
@@ -302,14 +304,18 @@ class Stream:
         if isinstance(contextFactory, NoTls):
             self.abortConnection()
             return
-        self._tls = "waiting"
-        self._send(_HELLO)
+        self._tls, self._side = "waiting", contextFactory
+        self._send(_Hello(contextFactory))
         self._soon(self._read)
 
     def getHandle(self) -> Handle:
         return Handle()
 
-    def _shake_hands(self) -> None:
+    def _shake_hands(self, other: object) -> None:
+        if isinstance(self._side, ClientSide) and not self._side.accepts(other):
+            self._send(_RESET)
+            self._lose(SSL.Error([("SSL routines", "", "certificate verify failed")]))
+            return
         self._tls = "up"
         if IHandshakeListener.providedBy(self.protocol):
             self.protocol.handshakeCompleted()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from mta.testing.modelled_peer import at_most, greylist
 from mta.testing.remote_host import STALL, Turns
 from mta.testing.reports import reports_in
+from mta.testing.said_tls import NoTls
 from mta.testing.simulated_house import SimulatedHouse
-from mta.testing.stream import NoTls
 
 
 def test_mail_that_is_greylisted_comes_again(simulated_house: SimulatedHouse) -> None:

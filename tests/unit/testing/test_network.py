@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mta.testing.network import Network
-from mta.testing.stream import WINDOW_OCTETS, NoTls
+from mta.testing.said_tls import NoTls
+from mta.testing.stream import WINDOW_OCTETS
 
 
 @implementer(IHandshakeListener)
