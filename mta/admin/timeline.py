@@ -215,6 +215,7 @@ _WORDS: Mapping[str, Callable[[_Entry, When], str]] = {
     "deferred": _ended("deferred"),
     "failed": _ended("failed"),
     "discarded": _ended("discarded"),
+    "expanded": _ended("expanded"),
     "removed": _by("removed from the queue"),
     "held": _by("held"),
     "released": _by("released"),

@@ -39,6 +39,7 @@ _IN_ORDER = (  # each pair: the first, where it is written, must not be larger
     ("limits", "command_timeout", "session_timeout"),
     ("queue", "retry_min", "retry_max"),
     ("queue", "retry_max", "lifetime"),
+    ("queue", "delay_report_after", "lifetime"),
 )
 _ASKED_FOR = (
     ("limits", "command_timeout", 300, "seconds, the least that RFC 5321 section 4.5.3.2.7 asks for"),

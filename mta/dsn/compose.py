@@ -31,14 +31,15 @@ def compose_report(
     """The report's record and content. Raises ValueError when there is nothing to report or nobody to report to (law 5)."""
     if not told or not frame.to:
         raise ValueError("a report needs something to tell, and somebody to read it")
-    kind, returned, description = _returned(message, content, frame.action)
-    human = human_text(message, content, told, frame, description)
+    kind, returned, what = _returned(message, content, frame.action)
+    human = human_text(message, content, told, frame, what)
     machine = machine_part(message, told, frame)
     parts = [
         _part(f"text/plain; charset={'us-ascii' if human.isascii() else 'utf-8'}", _crlf(human), "What happened"),
         _part(*machine, "Delivery report"),
-        _part(kind, returned, f"Your {description}" if description == "message" else "Header of your message"),
     ]
+    if what:
+        parts.append(_part(kind, returned, "Your message" if what == "message" else "Header of your message"))
     body, boundary = _assembled(parts, frame.boundary)
     header = _header(message, frame, boundary, eight_bit=not body.isascii())
     made = Content(header, body)
@@ -116,6 +117,8 @@ def _returned(message: Message, content: Content, action: Action) -> tuple[str, 
     """
     utf8 = message.needs_utf8 and not content.header.isascii()
     body = content.body
+    if not content.header and not body:
+        return "", b"", ""  # it could not be read from the spool; RFC 6522 section 3: the third part may be left out
     whole = action is Action.FAILED and message.ret != "HDRS" and content.size <= RETURN_LIMIT_OCTETS
     if whole and isinstance(body, bytes):
         return "message/global" if utf8 else "message/rfc822", b"%b\r\n%b" % (content.header, body), "message"

@@ -36,12 +36,13 @@ _NEWS: Mapping[Action, str] = {
     Action.EXPANDED: "was passed on to all addresses that {whom} below stands for. Of each of them you will hear only if it fails."
     " You hear this because your message asked for news.",
 }
+_RETURNED = {"message": "Your message follows.", "header": "The header of your message follows.", "": ""}
 
 
 def human_text(
     message: Message, content: Content, told: Sequence[ReportedRecipient], frame: ReportFrame, returned: str
 ) -> str:
-    """With LF ends of line. `returned` says what of the message follows: "message" or "header"."""
+    """With LF ends of line. `returned` says what of the message follows: "message", "header" or ""."""
     subject = original_subject(content.header)
     what = f'Your message "{subject}"' if subject else "Your message"
     until = f" until {format_date(int(message.expires_at))}" if message.expires_at > frame.now else ""
@@ -53,7 +54,7 @@ def human_text(
         *(_of_one(each, frame) for each in told),
         _wrapped(
             f"For help, write to <{frame.postmaster}> and name the queue ID {format_id(message.id)}. "
-            + ("Your message follows." if returned == "message" else "The header of your message follows.")
+            + _RETURNED[returned]
         ),
     ]
     return "\n\n".join(paragraphs) + "\n"

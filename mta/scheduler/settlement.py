@@ -11,7 +11,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from ipaddress import ip_address
 
 from mta.delivery.agent import Attempt, Job, Try
 from mta.dsn.report import Action
@@ -139,8 +141,9 @@ def _notice(
     now: float,
     uncertain: bool,
 ) -> Notice:
-    last = trail[-1] if trail else None  # who spoke
-    host = "" if last is None else last.host or (literal(last.address) if last.address else "")
+    host = (trail[-1].host or trail[-1].address) if trail else ""  # who spoke last
+    with suppress(ValueError):
+        host = literal(str(ip_address(host)))
     expired = action is Action.FAILED and isinstance(outcome, Deferred)
     return Notice(recipient, action, outcome, status, host, now, expired, uncertain)
 

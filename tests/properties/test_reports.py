@@ -100,7 +100,8 @@ def test_what_is_composed_is_parsed(told, action, header, body, ret, envid, utf8
         assert read.will_retry_until == (NOW + 50 if action is Action.DELAYED else 0)
         assert bool(read.remote_mta.text) == bool(said.host.split())
     whole = action is Action.FAILED and ret != "HDRS" and content.size <= RETURN_LIMIT_OCTETS
-    assert parsed.returned == ("message" if whole else "header")
+    unreadable = not header and not body
+    assert parsed.returned == ("" if unreadable else "message" if whole else "header")
     assert parsed.original_header == header
 
 

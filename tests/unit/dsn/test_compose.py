@@ -302,6 +302,12 @@ def test_a_message_that_holds_the_boundary_cannot_end_the_report() -> None:
     assert "forged" in returned(MESSAGE, content)[1]
 
 
+def test_a_message_that_could_not_be_read_back_is_reported_without_it() -> None:
+    parsed = read(MESSAGE, Content(b"", b""))
+    assert [part.get_content_type() for part in parsed.iter_parts()] == ["text/plain", "message/delivery-status"]
+    assert "follows" not in parsed.get_payload(0).get_content()  # type: ignore[union-attr]
+
+
 def test_an_original_without_a_header_or_without_a_body_can_be_reported() -> None:
     assert returned(MESSAGE, Content(b"", b"only a body\r\n"))[0] == "message/rfc822"
     assert returned(MESSAGE, Content(b"Subject: x\r\n", b""))[0] == "message/rfc822"

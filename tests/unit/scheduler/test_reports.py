@@ -183,6 +183,22 @@ def test_an_expansion_to_nobody_is_refused_before_it_loses_mail(settle: Any) -> 
         settle(replace(EXPANDED, children=()))
 
 
+@pytest.mark.parametrize(
+    ("host", "address", "shown"),
+    [
+        ("mx.example.net", "192.0.2.1", b"dns; mx.example.net\r\n"),
+        ("", "192.0.2.1", b"dns; [192.0.2.1]\r\n"),
+        ("2001:db8::1", "2001:db8::1", b"dns; [IPv6:2001:db8::1]\r\n"),
+    ],
+)
+def test_the_host_that_spoke_is_named_an_address_as_a_literal(make: Any, host: str, address: str, shown: bytes) -> None:
+    row = make.recipient(1)
+    attempt = Attempt({1: NEVER}, (Try(host, address, "", "said", 1.0, 0.5, "RCPT"),))
+    job = Job(make.message(), (row,), make.content, "mx:example.net")
+    body = settle_attempt(job, attempt, make.now, make.policy()).reports[0].content.body
+    assert b"Remote-MTA: " + shown in body  # type: ignore[operator]
+
+
 # --- several at once --------------------------------------------------------------------------------------------------
 
 
