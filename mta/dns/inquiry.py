@@ -66,7 +66,7 @@ class Inquiry:
         if failed is not None:
             return failed
         words = ", ".join(f"{why} from {server}" for server, why in silent.items())
-        return Temporary(words or "no time left to ask", Trouble.TIMEOUT)
+        return Temporary(words or "no time was left to ask: many questions wait", Trouble.TIMEOUT)
 
     async def _converse(self, server: Server, question: Question, patience: float) -> Response | Silence:
         """With one server, over UDP and where need be TCP; with EDNS0 unless it does not know it."""

@@ -47,7 +47,6 @@ LINE_LIMIT = 2000
 _A, _AAAA, _MX = RecordType.A, RecordType.AAAA, RecordType.MX
 _BUSY = Temporary("too many questions wait for the name servers", Trouble.LOCAL)
 _CLOSED = Temporary("shutting down", Trouble.LOCAL)
-_LATE = Temporary("no answer: the name servers are slow, and many questions wait", Trouble.TIMEOUT)
 
 _log = Logger()
 _answers = counters("mta_dns_answers_total", "Questions to name servers, by what they came to", "result")
@@ -146,16 +145,13 @@ class StubResolver:
         return answer
 
     def _go_on(self) -> None:
-        """Questions in line go out while there is room. Those that waited too long are not asked any more."""
+        """Questions in line go out while there is room. Those that waited too long find that no time is left to ask."""
         if self._going_on:  # a question that ends while it begins (no sockets) must not recurse through the line
             return
         self._going_on = True
         while self._line and len(self._running) < IN_FLIGHT_LIMIT:
             key, question, since = self._line.popleft()
-            if self._seconds() - since >= TOTAL_SECONDS:
-                self._tell(key, _LATE)
-            else:
-                self._start(key, question, since + TOTAL_SECONDS)
+            self._start(key, question, since + TOTAL_SECONDS)
         self._going_on = False
 
     def _start(self, key: Key, question: Question, until: float) -> None:
@@ -179,8 +175,7 @@ class StubResolver:
     def _tell(self, key: Key, answer: AnyAnswer) -> None:
         _answers.bound(_result(answer)).value += 1
         for waiting in self._asking.pop(key, ()):
-            if not waiting.called:  # else it was cancelled
-                waiting.callback(answer)
+            waiting.callback(answer)  # of one that was cancelled Twisted makes nothing
         _in_flight.value = len(self._asking)
 
 

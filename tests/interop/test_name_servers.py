@@ -16,8 +16,8 @@ from mta.dns.resolver import Answer, MailExchanger, NoData, NoSuchName, RecordTy
 from mta.dns.servers import DnsOptions
 from mta.dns.stub import StubResolver
 from mta.mail.outcome import Deferred, Failed
-from mta.testing.name_servers import mx, respond, understood
 from mta.testing.private_dns import PrivateDns, missing
+from mta.testing.scripted_name_servers import mx, respond, understood
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}")]
 REACTOR: Any = reactor

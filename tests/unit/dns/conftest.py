@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from mta.dns.servers import DnsOptions
 from mta.dns.stub import StubResolver
-from mta.testing.name_servers import LATENCY_SECONDS, Asked, FakeNetwork, Rule, respond
+from mta.testing.scripted_name_servers import LATENCY_SECONDS, Asked, FakeNetwork, Rule, respond
 
 SERVERS = ("192.0.2.53", "192.0.2.54")
 

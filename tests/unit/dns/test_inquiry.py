@@ -8,7 +8,7 @@ import pytest
 from mta.dns.exchange import STRAYS_LIMIT
 from mta.dns.resolver import Answer, MailExchanger, NoSuchName, RecordType, Temporary, Trouble
 from mta.dns.servers import DnsOptions
-from mta.testing.name_servers import Asked, a, mx, respond
+from mta.testing.scripted_name_servers import Asked, a, mx, respond
 
 FIRST, SECOND = "192.0.2.53", "192.0.2.54"
 RECORD = mx("d.example", 10, "mx.d.example")

@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from mta.config.name_server import parse_name_server
-from mta.dns.servers import DnsOptions, ResolvConf, Servers, parse_resolv_conf
+from mta.dns.servers import DnsOptions, Plan, ResolvConf, Server, Servers, parse_resolv_conf
 
 
 def servers_of(path: Path, clock: Clock, **options: Any) -> Servers:
@@ -81,6 +81,12 @@ def test_what_a_server_did_is_remembered_while_it_is_one(tmp_path: Path) -> None
     assert names(servers) == ["192.0.2.3", "192.0.2.1"]
     servers.answered(servers.plan().servers[1])
     assert names(servers) == ["192.0.2.1", "192.0.2.3"]
+
+
+def test_the_first_round_is_the_same_for_each_server_and_later_ones_share_twice_the_time() -> None:
+    three = tuple(Server(f"192.0.2.{number}", 53, trusted=False) for number in range(3))
+    assert [Plan(three, 6.0, 3).patience(attempt) for attempt in range(3)] == [6.0, 4.0, 8.0]
+    assert [Plan(three[:1], 5.0, 2).patience(attempt) for attempt in range(2)] == [5.0, 10.0]
 
 
 @pytest.mark.parametrize(

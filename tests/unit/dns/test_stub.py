@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from mta.dns import stub
 from mta.dns.resolver import Answer, MailExchanger, NoData, NoSuchName, RecordType, Temporary, Tlsa, Trouble
 from mta.dns.servers import DnsOptions
-from mta.testing.name_servers import Asked, Refused, a, mx, ptr, respond, soa, tlsa, txt
+from mta.testing.scripted_name_servers import Asked, Refused, a, mx, ptr, respond, soa, tlsa, txt
 
 MX = RecordType.MX
 AS_FOUND = Answer((MailExchanger(10, "mx.d.example"),))
@@ -145,6 +145,14 @@ def test_addresses_are_authentic_when_both_answers_are(world: Any, which: tuple[
     assert world.ask(resolver.addresses("h.example")).authentic == authentic
 
 
+def test_half_an_answer_is_not_authentic(world: Any) -> None:
+    resolver = world.make(DnsOptions((("127.0.0.1", 53),)))
+    world.network.servers["127.0.0.1"] = lambda asked: respond(
+        asked, *(FOUR if asked.kind == 1 else []), authentic=True, rcode=0 if asked.kind == 1 else 2
+    )
+    assert world.ask(resolver.addresses("h.example")) == Answer(("192.0.2.1",), authentic=False)
+
+
 def test_the_hosts_file_comes_first_and_is_read_again_when_it_changed(world: Any, always: Always) -> None:
     world.say(always(rcode=3))
     resolver = world.resolver
@@ -235,6 +243,7 @@ def test_an_outage_piles_nothing_up(world: Any) -> None:
     assert len(found) == stub.IN_FLIGHT_LIMIT + stub.LINE_LIMIT
     assert {each.trouble for each in found} == {Trouble.TIMEOUT}
     assert world.network.open == 0
+    assert len(world.network.asked) <= 8 * stub.IN_FLIGHT_LIMIT  # not all of them were asked
 
 
 def test_after_an_outage_the_line_moves_on(world: Any, always: Always) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mta.dns.resolver import RecordType
 from mta.dns.wire import RECORDS_LIMIT, Question, query_octets, question_for, read_response
-from mta.testing.name_servers import a, mx, respond, understood
+from mta.testing.scripted_name_servers import a, mx, respond, understood
 
 QUESTION = Question(b"d.example", RecordType.MX)
 QUERY = query_octets(QUESTION, 0x1234, edns=True, dnssec=True)
