@@ -20,7 +20,7 @@ from pathlib import Path
 
 from twisted.names import dns
 
-from mta.testing.name_servers import Asked, a, mx, respond, soa, understood
+from mta.testing.scripted_name_servers import Asked, a, mx, respond, soa, understood
 from mta.testing.processes import free_port, stop, wait_for
 
 NXDOMAIN = 3
