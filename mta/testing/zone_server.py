@@ -20,8 +20,8 @@ from pathlib import Path
 
 from twisted.names import dns
 
-from mta.testing.scripted_name_servers import Asked, a, mx, respond, soa, understood
 from mta.testing.processes import free_port, stop, wait_for
+from mta.testing.scripted_name_servers import Asked, a, mx, respond, soa, understood
 
 NXDOMAIN = 3
 BUFFER_OCTETS = 4 << 20  # a thousand destinations ask at once
