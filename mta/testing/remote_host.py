@@ -14,7 +14,8 @@ TO:<bad@", "DATA", "." (end of data), "RSET", "QUIT", "STARTTLS", and "connect" 
 - CLOSE: close the connection; ABORT: reset it; STALL: say nothing (and go on listening)
 - a list: one after the other, for this one command
 - Turns(a, b, ...): the first time a, the second time b ...; the last one for ever after
-- a function of the RemoteSession: called; what it returns is done (None: nothing)
+- a function of the RemoteSession: called; what it returns is done (None: nothing). It may set `session.listener`, which then gets the
+  lines that follow (the answers to a challenge), until it is set to None
 """
 
 from __future__ import annotations
@@ -66,13 +67,18 @@ class RemoteMessage:
 
 @dataclass
 class RemoteHost:
-    """`tls`: a context factory for STARTTLS (announced when given). `lmtp`: a final reply for each accepted recipient."""
+    """`tls`: a context factory for STARTTLS (announced when given), or with `tls_at_once` for a handshake before the greeting.
+
+    `lmtp`: a final reply for each accepted recipient. `extensions_in_tls`: what is offered there instead.
+    """
 
     reactor: Any
     script: Mapping[str, Answer] = field(default_factory=dict)
     extensions: Sequence[str] = EXTENSIONS
     tls: Any = None
+    tls_at_once: bool = False
     lmtp: bool = False
+    extensions_in_tls: Sequence[str] | None = None
     name: str = "remote.test"
     sessions: list[RemoteSession] = field(default_factory=list)
     messages: list[RemoteMessage] = field(default_factory=list)
@@ -115,6 +121,7 @@ class RemoteSession(Protocol):
         self.alive = False
         self.gone: defer.Deferred[None] = defer.Deferred()
         self.tls = False
+        self.listener: Callable[[str], Answer | None] | None = None
         self._buffer = b""
         self._in_data = self._closing = False
         self._mail = ""
@@ -126,6 +133,9 @@ class RemoteSession(Protocol):
 
     def connectionMade(self) -> None:
         self.alive = True
+        if self.host.tls_at_once:
+            self.tls = True
+            self.wire.startTLS(self.host.tls)
         self._answer("connect", "connect", f"220 {self.host.name} ESMTP")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -153,11 +163,15 @@ class RemoteSession(Protocol):
         self._buffer = rest
         command = line.decode("utf-8", "backslashreplace")
         self.commands.append(command)
+        if self.listener is not None:
+            self._do(self.listener(command))
+            return not self._closing
         verb = command.partition(" ")[0].upper()
         usual: Answer = f"502 5.5.1 {verb}?"
         match verb:
             case "EHLO" | "LHLO":
-                offered = [*self.host.extensions]
+                host = self.host
+                offered = [*(host.extensions_in_tls if self.tls and host.extensions_in_tls else host.extensions)]
                 if self.host.tls is not None and not self.tls:
                     offered.append("STARTTLS")
                 usual = "\n".join([f"250 {self.host.name}", *offered])
