@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from mta.config.model import Configuration
-from mta.delivery.agent import Attempt, Job, Try
+from mta.delivery.agent import Attempt, Job, SiteAnswer, Try
 from mta.mail.address import parse_address
 from mta.mail.envelope import Content, Kind, Message, Notify, Recipient, State
 from mta.mail.outcome import Delivered, Relayed
@@ -48,12 +48,12 @@ class NoSpool:
     shard = 0
 
     def __init__(self) -> None:
-        self.waiting: list[Deferred[list[Settled]]] = []
-        self.result = [Settled()]
+        self.waiting: list[tuple[int, Deferred[list[Settled]]]] = []
+        self.result = Settled()
 
     def settle(self, settlements: Sequence[Settlement]) -> Deferred[list[Settled]]:
         deferred: Deferred[list[Settled]] = Deferred()
-        self.waiting.append(deferred)
+        self.waiting.append((len(settlements), deferred))
         return deferred
 
     def recover(self, *_: Any) -> Deferred[int]:
@@ -66,13 +66,18 @@ class NoSpool:
         deferred.callback([])
         return deferred
 
+    destinations = due_of = destinations_due
+
+    def remember(self, *_: Any) -> Deferred[None]:
+        return Deferred()
+
     def new_id(self) -> int:
         return 1
 
     def commit(self) -> None:
         waiting, self.waiting = self.waiting, []
-        for each in waiting:
-            each.callback(self.result)
+        for number, each in waiting:
+            each.callback([self.result] * number)
 
 
 class NoAgent:
@@ -86,6 +91,9 @@ class NoAgent:
         deferred: Deferred[Attempt] = Deferred()
         self.waiting.append((job.recipients[0].id, deferred))
         return deferred
+
+    def site(self, destination: str) -> SiteAnswer:
+        return SiteAnswer("mx.example.net", 3600.0)
 
     def finish(self) -> None:
         waiting, self.waiting = self.waiting, []
@@ -140,6 +148,7 @@ def measure(destination: str, messages: int) -> float:
                 scheduler.offer(each, content)
             clock.advance(0)
             agent.finish()
+            clock.advance(0)
             spool.commit()
 
     began = time.process_time()

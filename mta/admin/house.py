@@ -7,17 +7,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
 from mta.config.settings import Settings
 from mta.inbound.reception import Reception
-from mta.mail.envelope import Message, Recipient
+from mta.mail.envelope import Content, Message, Recipient
 from mta.mail.identifiers import shard_of
-from mta.spool.contract import JournalEntry, Page, Selection, Spool, SpoolStatus
+from mta.spool.contract import (
+    Altered,
+    Change,
+    DestinationRecord,
+    DestinationWaiting,
+    JournalEntry,
+    Page,
+    Selection,
+    Spool,
+    SpoolStatus,
+)
 from mta.telemetry.eventlog import EventLog, NullLog
 
 
@@ -32,13 +42,25 @@ class ReadableSpool(Protocol):
 
     def events(self, message: int) -> Deferred[list[JournalEntry]]: ...
 
+    def content(self, message: int) -> Deferred[Content]: ...
+
+    def destinations(self) -> Deferred[list[DestinationRecord]]: ...
+
+    def waiting(self) -> Deferred[list[DestinationWaiting]]: ...
+
     def status(self) -> Deferred[SpoolStatus]: ...
 
 
 class SchedulerFace(Protocol):
     """What the verbs need of mta.scheduler.scheduler.Scheduler."""
 
-    def wake(self) -> None: ...
+    shard: int
+
+    def altered(self, change: Change, altered: Altered) -> None: ...
+
+    def flush(self, destinations: Collection[str] | None = None) -> int: ...
+
+    def destinations(self) -> list[dict[str, Any]]: ...
 
     def status(self) -> dict[str, object]: ...
 
@@ -108,10 +130,8 @@ class House:
         number = shard_of(message)
         return next((spool for spool in self.shards if spool.shard == number), None)
 
-    def wake(self) -> None:
-        """Rows changed behind the schedulers."""
-        for scheduler in self.schedulers:
-            scheduler.wake()
+    def scheduler_of(self, shard: int) -> SchedulerFace | None:
+        return next((each for each in self.schedulers if each.shard == shard), None)
 
 
 class Abortable(Protocol):

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from mta.admin import queue, send
 from mta.admin.arguments import Arguments
+from mta.admin.destinations import destinations
 from mta.admin.house import Caller, House
 from mta.admin.reload import reload
 from mta.admin.status import status
@@ -33,6 +34,8 @@ VERBS: dict[str, Verb] = {
     "queue.count": Verb(queue.count_rows, reads=True),
     "queue.show": Verb(queue.show, reads=True),
     "queue.alter": Verb(queue.alter, reads=False),
+    "queue.flush": Verb(queue.flush, reads=False),
+    "queue.destinations": Verb(destinations, reads=True),
     "why": Verb(why, reads=True),
     "config.reload": Verb(reload, reads=False),
     "send.begin": Verb(send.begin, reads=False),

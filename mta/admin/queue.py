@@ -1,4 +1,4 @@
-"""The queue's verbs: list, count, show, and the changes of an operator (hold, release, retry, delete).
+"""The queue's verbs: list, count, show, and the changes of an operator (hold, release, retry, delete, flush).
 
 Long work is done in pages and batches, one a request, with a cursor that the caller brings back: no request keeps the reactor
 or the spool's writer for long, and the caller can show how far it is. A cursor is `shard index:cursor of the shard`, "" at
@@ -14,7 +14,7 @@ from mta.admin.errors import NO_INPUT, NOT_FOUND, TEMPORARY, UNAVAILABLE, VerbEr
 from mta.admin.house import Caller, House
 from mta.mail.envelope import Message, Recipient, State
 from mta.mail.identifiers import format_id
-from mta.spool.contract import Change, Claimed, SpoolError
+from mta.spool.contract import Change, Claimed, Selection, SpoolError
 from mta.telemetry.metrics import counters
 
 PAGE_ROWS = 250  # 250 rows make an answer in 2 ms of the reactor's time
@@ -135,11 +135,9 @@ async def show(house: House, caller: Caller, arguments: Arguments) -> dict[str, 
         "now": house.now(),
     }
     if arguments.get("header"):
-        spool = next((each for each in house.spools if each is shard), None)
-        if spool is None:
-            raise VerbError("the header can be read only while the daemon runs", UNAVAILABLE)
+        assert shard is not None
         try:
-            content = await spool.content(identifier)
+            content = await shard.content(identifier)
         except KeyError as error:
             raise VerbError("the message has just left the queue", NOT_FOUND) from error
         except SpoolError as error:
@@ -151,23 +149,40 @@ async def show(house: House, caller: Caller, arguments: Arguments) -> dict[str, 
 async def alter(house: House, caller: Caller, arguments: Arguments) -> dict[str, Any]:
     """One batch of an operator's change: `changed`, `cursor`. `change` is hold, release, retry or delete."""
     name = text_of(arguments, "change")
-    change = CHANGES.get(name)
-    if change is None:
+    if name not in CHANGES:
         raise VerbError(f"change: one of {', '.join(CHANGES)} is wanted")
     if not house.spools:
         raise VerbError("the queue can be changed only while the daemon runs", UNAVAILABLE)
     if not narrows(arguments) and arguments.get("all") is not True:
         raise VerbError(f"say which messages to {name}, or --all")
-    selection = selection_of(arguments, house.now())
+    return await _alter(house, caller, arguments, selection_of(arguments, house.now()), name)
+
+
+async def flush(house: House, caller: Caller, arguments: Arguments) -> dict[str, Any]:
+    """Go to a destination, or to all, now: suspensions end, what waits for its next time is due. One batch: `resumed` destinations,
+    `changed` recipients, `cursor`."""
+    if not house.spools:
+        raise VerbError("the queue can be flushed only while the daemon runs", UNAVAILABLE)
+    destination, resumed = text_of(arguments, "destination"), 0
+    if not text_of(arguments, "cursor"):
+        for scheduler in house.schedulers:
+            resumed += scheduler.flush((destination,) if destination else None)
+        house.log.event("queue-flushed", destination=destination or "all", resumed=resumed, by=caller.name)
+    selection = Selection(held=False, destination=destination, due_after=house.now())
+    return {"resumed": resumed, **await _alter(house, caller, arguments, selection, "retry")}
+
+
+async def _alter(house: House, caller: Caller, arguments: Arguments, selection: Selection, name: str) -> dict[str, Any]:
     index, cursor = _position(house, arguments)
+    spool, change = house.spools[index], CHANGES[name]
     try:
-        altered = await house.spools[index].alter(selection, change, house.now(), caller.name, BATCH_ROWS, cursor)
+        altered = await spool.alter(selection, change, house.now(), caller.name, BATCH_ROWS, cursor)
     except SpoolError as error:
         raise VerbError(f"the spool refused: {error}", TEMPORARY) from error
     if altered.changed:
         _CHANGED.bound(name).value += altered.changed
         house.log.event("queue-changed", change=name, recipients=altered.changed, by=caller.name)
-    if not altered.cursor and (altered.changed or cursor):
-        # Once a shard: the scheduler then gives back what it has in memory, and looks again.
-        house.wake()
+        scheduler = house.scheduler_of(spool.shard)
+        if scheduler is not None:
+            scheduler.altered(change, altered)
     return {"changed": altered.changed, "cursor": _next(house, index, altered.cursor)}

@@ -49,4 +49,4 @@ def _shortened(data: dict[str, object]) -> dict[str, object]:
 def _busy(entry: object) -> float:
     if not isinstance(entry, dict):
         return 0.0
-    return sum(float(entry.get(key) or 0) for key in ("waiting", "in_flight"))
+    return sum(float(entry.get(key) or 0) for key in ("in_memory", "in_flight"))

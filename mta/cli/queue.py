@@ -11,6 +11,7 @@ import click
 
 from mta.admin.errors import NOT_FOUND, USAGE
 from mta.admin.timeline import octets
+from mta.cli.destinations import destinations, flush
 from mta.cli.face import Face, pass_face
 from mta.cli.fault import Trouble
 from mta.cli.show import age, clock, escaped, print_json, table
@@ -34,10 +35,14 @@ def _conditions(function: Function) -> Function:
 
 @click.group
 def queue() -> None:
-    """List, show, hold, release, retry or delete queued mail.
+    """List, show, hold, release, retry, delete or flush queued mail; look at its next hops.
 
     Conditions narrow one another: a recipient must fit all that are given.
     """
+
+
+queue.add_command(destinations)
+queue.add_command(flush)
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------

@@ -415,7 +415,13 @@ class Queue(Table):
         default=300.0, description="wait after the first deferral; doubles with each further one"
     )
     retry_max: Seconds = Field(default=4000.0, description="longest wait between attempts")
-    destination_concurrency: Positive = Field(default=20, description="connections at once to one destination")
+    destination_concurrency: Positive = Field(
+        default=20,
+        description="deliveries at once to one destination (a domain, a smarthost); begins with 5, and success raises it",
+    )
+    site_concurrency: Positive = Field(
+        default=20, description="the same to one site: to all domains whose mail the same hosts take"
+    )
 
 
 class Outbound(Table):

@@ -7,11 +7,13 @@ all of them, and never fails: what goes wrong inside it is a deferral (law 4).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from twisted.internet import defer
 from twisted.logger import Logger
 
+from mta.dns.resolver import Soon
 from mta.mail.envelope import Content, Message, Recipient, value
 from mta.mail.outcome import Deferred, Outcome
 
@@ -67,12 +69,32 @@ class Attempt:
     rendition: str = ""  # how the content went out (mta.delivery.rendition)
 
 
+@dataclass(frozen=True, slots=True)
+class SiteAnswer:
+    """Which hosts a destination's mail goes to, as one name that all destinations with the same hosts share; "" when it has hosts of
+    its own, or nobody knows. Good for `ttl_seconds`."""
+
+    key: str
+    ttl_seconds: float
+
+
+OWN_SITE = SiteAnswer("", 300.0)
+
+
 class DeliveryAgent(Protocol):
     def deliver(self, job: Job) -> defer.Deferred[Attempt]:
         """One attempt. Called in the reactor thread; the Deferred fires there and never fails."""
 
     def stop(self) -> defer.Deferred[None]:
         """Let go of connections and threads. What is under way ends as a deferral, or as what it became."""
+
+
+@runtime_checkable
+class LocatingAgent(Protocol):
+    """An agent whose destinations may share their hosts with others."""
+
+    def site(self, destination: str) -> Soon[SiteAnswer]:
+        """Which site it belongs to: at once, or by a Deferred that never fails. Asked before the first job, and when the answer is old."""
 
 
 def same_for_all(job: Job, outcome: Outcome, rendition: str = "") -> Attempt:
@@ -96,6 +118,10 @@ class Agents:
             _log.failure("delivery agent failed for {destination}", destination=job.destination)
             return defer.succeed(same_for_all(job, Deferred(0, "4.3.0", "internal error")))
         return attempt
+
+    def site(self, destination: str) -> Soon[SiteAnswer]:
+        agent = self._agents.get(destination.partition(":")[0])
+        return agent.site(destination) if isinstance(agent, LocatingAgent) else OWN_SITE
 
     def stop(self) -> defer.Deferred[None]:
         # One agent may serve two schemes: smtp and mx.

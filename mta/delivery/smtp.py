@@ -9,7 +9,7 @@ from twisted.internet import defer
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.threads import deferToThreadPool
 
-from mta.delivery.agent import Attempt, Job, same_for_all
+from mta.delivery.agent import Attempt, Job, SiteAnswer, same_for_all
 from mta.delivery.body import InThread
 from mta.delivery.delivery import Delivery
 from mta.delivery.dial import dial_endpoint, dial_tcp
@@ -19,7 +19,8 @@ from mta.delivery.next_hop import NextHop
 from mta.delivery.options import SmtpOptions
 from mta.delivery.peer import TlsForHost
 from mta.delivery.search import Surroundings
-from mta.dns.resolver import Resolver
+from mta.delivery.site import site_of
+from mta.dns.resolver import Resolver, Soon
 from mta.mail.outcome import Deferred
 
 SWEEP_SECONDS = 1.0  # how exactly deadlines are kept: one timer for all connections costs a message nothing
@@ -75,6 +76,9 @@ class SmtpAgent:
         delivery = Delivery(job)
         hop.take(delivery)
         return delivery.result
+
+    def site(self, destination: str) -> Soon[SiteAnswer]:
+        return site_of(destination, self._surroundings.resolver)
 
     def stop(self) -> defer.Deferred[None]:
         """Idle connections say QUIT; those that carry a message are dropped: it is deferred, and uncertain where it must be.

@@ -192,8 +192,8 @@ class DestinationWaiting:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """When what waits behind a suspended destination is overdue: its message's lifetime is over `now`, or it is a submission
-    accepted before `delayed_since` of whose delay nobody has decided yet."""
+    """When what waits behind a suspended destination is overdue: its message's lifetime is over `now`, or it was submitted before
+    `delayed_since`, its sender may be told of a delay, and was not yet."""
 
     now: float
     delayed_since: float
@@ -223,7 +223,7 @@ class Selection:
     destination: str = ""
     older_than: float = 0.0  # received before this time
     younger_than: float = 0.0
-    due_after: float = 0.0  # next attempt later than this time
+    due_after: float = 0.0  # next attempt later than this time, and not because its sender wanted it later
 
 
 class Change(enum.StrEnum):

@@ -32,13 +32,15 @@ WHERE state = 0 AND held = 0 AND owner = 0 AND destination = ? AND priority > ? 
 _ANY_SUSPENDED = "SELECT EXISTS (SELECT 1 FROM destination WHERE suspended_until > ?)"
 _SLICE_END = """
 SELECT message FROM recipient INDEXED BY recipient_message WHERE message >= ? ORDER BY message LIMIT 1 OFFSET ?"""
-# Messages that may be due for something are known by their number alone: it tells when it was made. So younger ones cost nothing.
+# Whose delay is told: see mta/scheduler/reports.py, which decides; here those of whom it would say no are left where they are.
 _OVERDUE = """
 SELECT r.id FROM recipient AS r INDEXED BY recipient_message
     CROSS JOIN destination AS d ON d.key = r.destination AND d.suspended_until > ?1
     CROSS JOIN message AS m ON m.id = r.message
 WHERE r.message >= ?2 AND r.message < ?3 AND r.state = 0 AND r.held = 0 AND r.owner = 0
-    AND (m.expires_at <= ?1 OR (m.kind = 'submission' AND r.delay_reported_at = 0 AND m.received_at <= ?4))
+    AND (m.expires_at <= ?1 OR (r.delay_reported_at = 0 AND max(m.received_at, m.not_before) <= ?4
+        AND m.kind IN ('submission', 'local') AND (r.notify = 0 OR r.notify & 9 = 8)
+        AND coalesce(r.reverse_domain || r.reverse_local, m.reverse_domain || m.reverse_local) <> ''))
 ORDER BY r.message, r.id"""
 _CLAIM = """
 UPDATE recipient SET owner = ?, lease_until = ?, token = token + 1 WHERE id = ? AND state = 0 AND held = 0 AND owner = 0"""

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from mta.mail.address import Address
-from mta.mail.envelope import BodyFile, Content, Kind, Message, Recipient, State
+from mta.mail.envelope import BodyFile, Content, Kind, Message, Notify, Recipient, State
 from mta.mail.identifiers import IdentifierSource, format_id
 from mta.spool.birth import born
 from mta.spool.contract import (
@@ -268,12 +268,8 @@ class MemorySpool:
             rows: list[Claimed] = []
             for one in sorted(self._waiting(), key=lambda one: (one.message, one.id)):
                 message = self._stored.messages[one.message][0]
-                delayed = (
-                    message.kind is Kind.SUBMISSION
-                    and not one.delay_reported_at
-                    and message.received_at <= patience.delayed_since
-                )
-                if one.destination in suspended and one.message >= cursor and (delayed or message.expires_at <= now):
+                late = message.expires_at <= now or _is_delayed(message, one, patience.delayed_since)
+                if late and one.destination in suspended and one.message >= cursor:
                     if len(rows) >= OVERDUE_MAX and rows[-1].message.id != one.message:
                         return Overdue(tuple(rows), one.message)
                     claimed = self._put(one, owner=owner, lease_until=lease_until, token=one.token + 1)
@@ -512,6 +508,17 @@ class _MemoryBody:
             self._bodies.pop(self._name, None)
 
 
+def _is_delayed(message: Message, one: Recipient, since: float) -> bool:
+    """What `hops.overdue` says in SQL."""
+    return (
+        not one.delay_reported_at
+        and max(message.received_at, message.not_before) <= since
+        and message.kind in {Kind.SUBMISSION, Kind.LOCAL}
+        and (not one.notify or bool(one.notify & Notify.DELAY and not one.notify & Notify.NEVER))
+        and bool(message.reverse_path if one.reverse_path is None else one.reverse_path)
+    )
+
+
 def fits(selection: Selection, message: Message, one: Recipient) -> bool:
     """What `queries.where` says in SQL."""
     sender = message.reverse_path if one.reverse_path is None else one.reverse_path
@@ -525,7 +532,7 @@ def fits(selection: Selection, message: Message, one: Recipient) -> bool:
         and (not selection.destination or one.destination == selection.destination)
         and (not selection.older_than or message.received_at < selection.older_than)
         and (not selection.younger_than or message.received_at > selection.younger_than)
-        and (not selection.due_after or one.next_attempt > selection.due_after)
+        and (not selection.due_after or message.not_before <= selection.due_after < one.next_attempt)
     )
 
 

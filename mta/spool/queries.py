@@ -192,7 +192,7 @@ def where(selection: Selection) -> tuple[str, list[object]]:
     if selection.younger_than:
         narrow("m.received_at > ?", selection.younger_than)
     if selection.due_after:
-        narrow("r.next_attempt > ?", selection.due_after)
+        narrow("r.next_attempt > ? AND m.not_before <= ?", selection.due_after, selection.due_after)
     return clause, values
 
 

@@ -22,6 +22,8 @@ from mta.spool.contract import (
     Altered,
     Change,
     Claimed,
+    DestinationRecord,
+    DestinationWaiting,
     Event,
     JournalEntry,
     Page,
@@ -44,6 +46,14 @@ class QueueSpool(SteeredSpool):
         self.rows: list[Claimed] = []
         self.journal: list[JournalEntry] = []
         self.altered: list[tuple[Change, int]] = []
+        self.records: list[DestinationRecord] = []
+        self.numbers: list[DestinationWaiting] = []
+
+    def destinations(self) -> Deferred[list[DestinationRecord]]:
+        return succeed(self.records)
+
+    def waiting(self) -> Deferred[list[DestinationWaiting]]:
+        return succeed(self.numbers)
 
     def put(self, sender: str, *recipients: str, age: float = 0.0, message_id: str = "", held: bool = False) -> str:
         """A queued message; its ID."""
@@ -70,6 +80,7 @@ class QueueSpool(SteeredSpool):
             and (not s.recipient or _address_fits(str(recipient.address), s.recipient))
             and (not s.destination or recipient.destination == s.destination)
             and (not s.older_than or message.received_at < s.older_than)
+            and (not s.due_after or recipient.next_attempt > s.due_after)
         )
 
     def select(self, selection: Selection, limit: int, cursor: int = 0) -> Deferred[Page]:
@@ -91,7 +102,8 @@ class QueueSpool(SteeredSpool):
             self.rows[self.rows.index(row)] = Claimed(row.message, replace(row.recipient, **new))  # type: ignore[arg-type]
             self.journal.append(JournalEntry(row.message.id, now, Event.HELD, row.recipient.id, {"by": by}))
         self.altered.append((change, len(hits[:limit])))
-        return succeed(Altered(len(hits[:limit]), hits[limit - 1].recipient.id if len(hits) > limit else 0))
+        ids = tuple(row.recipient.id for row in hits[:limit])
+        return succeed(Altered(len(ids), hits[limit - 1].recipient.id if len(hits) > limit else 0, ids))
 
     def message(self, message: int) -> Deferred[tuple[Message, tuple[Recipient, ...]] | None]:
         rows = [row for row in self.rows if row.message.id == message]
@@ -135,17 +147,27 @@ class MemoryArchive:
         return succeed([note for note in self.notes if sought.address in {note["sender"], note["recipient"]}])
 
 
-class Wakes:
-    """A scheduler that counts."""
+class SchedulerDouble:
+    """A scheduler that remembers what it was told."""
 
-    def __init__(self) -> None:
-        self.wakes = 0
+    def __init__(self, shard: int) -> None:
+        self.shard = shard
+        self.heard: list[tuple[Change, Altered]] = []
+        self.flushed: list[tuple[str, ...] | None] = []
+        self.live: list[dict[str, Any]] = []
 
-    def wake(self) -> None:
-        self.wakes += 1
+    def altered(self, change: Change, altered: Altered) -> None:
+        self.heard.append((change, altered))
+
+    def flush(self, destinations: tuple[str, ...] | None = None) -> int:
+        self.flushed.append(destinations)
+        return 2
+
+    def destinations(self) -> list[dict[str, Any]]:
+        return self.live
 
     def status(self) -> dict[str, object]:
-        return {"shard": 0, "in_flight": 3}
+        return {"shard": self.shard, "in_flight": 3}
 
 
 class EventList(NullLog):
@@ -166,13 +188,13 @@ class Furnished:
         self.settings = Settings(configuration or house_configuration(), 4, Path("/etc/mta/mta.toml"))
         self.spools = [QueueSpool(0), QueueSpool(1)]
         self.archive = MemoryArchive()
-        self.scheduler = Wakes()
+        self.schedulers = [SchedulerDouble(0), SchedulerDouble(1)]
         self.log = EventList()
         self.house = House(
             settings=lambda: self.settings,
             spools=self.spools,  # type: ignore[arg-type]
             archive=self.archive,
-            schedulers=(self.scheduler,),
+            schedulers=self.schedulers,
             log=self.log,
             now=lambda: NOW,
             started_at=NOW - 60,

@@ -8,6 +8,7 @@ import pytest
 
 from mta.admin.errors import NOT_FOUND, UNAVAILABLE, USAGE
 from mta.admin.queue import BATCH_ROWS, PAGE_ROWS
+from mta.spool.contract import Change
 
 
 def test_a_listing_goes_over_all_shards_page_by_page(furnished: Any) -> None:
@@ -71,16 +72,18 @@ def test_a_change_is_done_in_batches_over_all_shards_and_logged(furnished: Any) 
     assert all(row.recipient.held for spool in furnished.spools for row in spool.rows)
     assert furnished.log.events[0] == ("queue-changed", {"change": "hold", "recipients": BATCH_ROWS, "by": "root"})
     assert furnished.spools[0].journal[-1].data == {"by": "root"}
-    assert furnished.scheduler.wakes == 2  # once a shard
+    heard = [[(change, altered.changed) for change, altered in each.heard] for each in furnished.schedulers]
+    assert heard == [[(Change.HOLD, BATCH_ROWS), (Change.HOLD, 1)], [(Change.HOLD, 1)]]  # of its own shard
 
 
 @pytest.mark.parametrize("change", ["hold", "release", "retry", "delete"])
 def test_the_scheduler_hears_of_each_change(furnished: Any, change: str) -> None:
     identifier = furnished.spools[0].put("a@example.org", "b@example.net", held=True)
     furnished.all_pages("queue.alter", change=change, ids=[identifier])
-    assert furnished.scheduler.wakes == 1
+    (heard,) = furnished.schedulers[0].heard
+    assert (heard[0].name.lower(), heard[1].changed) == (change.replace("delete", "remove"), 1)
     furnished.all_pages("queue.alter", change=change, ids=["0000000000001"])
-    assert furnished.scheduler.wakes == 1
+    assert len(furnished.schedulers[0].heard) == 1
 
 
 def test_deleting_one_leaves_the_others(furnished: Any) -> None:

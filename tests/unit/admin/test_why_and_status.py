@@ -94,11 +94,11 @@ def test_a_history_that_cannot_be_read_is_temporary(furnished: Any) -> None:
 
 
 def test_status_cuts_long_lists(furnished: Any) -> None:
-    many = [{"destination": f"mx:{number}", "waiting": number, "in_flight": 0} for number in range(1000)]
-    furnished.scheduler.status = lambda: {"destinations": many}
-    (scheduler,) = furnished.do("status")["schedulers"]
+    many = [{"destination": f"mx:{number}", "in_memory": number, "in_flight": 0} for number in range(1000)]
+    furnished.schedulers[0].status = lambda: {"destinations": many}
+    scheduler, _ = furnished.do("status")["schedulers"]
     assert scheduler["destinations_in_all"] == 1000
-    assert [each["waiting"] for each in scheduler["destinations"]] == list(range(999, 949, -1))
+    assert [each["in_memory"] for each in scheduler["destinations"]] == list(range(999, 949, -1))
 
 
 def test_status_tells_of_spools_schedulers_and_troubles(furnished: Any) -> None:
@@ -110,7 +110,7 @@ def test_status_tells_of_spools_schedulers_and_troubles(furnished: Any) -> None:
     assert data["hostname"] == "mail.dev.test"
     assert data["generation"] == 4
     assert data["sessions"] == 17
-    assert data["schedulers"] == [{"shard": 0, "in_flight": 3}]
+    assert data["schedulers"] == [{"shard": 0, "in_flight": 3}, {"shard": 1, "in_flight": 3}]
     assert [spool["shard"] for spool in data["spools"]] == [0, 1]
     assert data["troubles"] == ["spool shard 1: No space left on device"]
 

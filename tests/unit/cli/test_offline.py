@@ -78,8 +78,25 @@ def test_a_message_is_shown_and_explained(mta: Any, tmp_path: Path) -> None:
         told = mta("why", what).out
         assert "accepted from this machine without login in clear text" in told
         assert "<c@example.net> queued for mx:example.net" in told
-    assert mta("queue", "show", "--header", identifier).code == 69
+    assert "Subject: x" in mta("queue", "show", "--header", identifier).out
     assert mta("why", "nobody@example.net").code == 1
+
+
+def test_destinations_are_told_with_what_suspended_them(mta: Any, tmp_path: Path) -> None:
+    store(tmp_path / "spool", 0, "b@example.net", "c@example.net")
+    connection = open_writer(tmp_path / "spool/0/spool.db")
+    until = time.time() + 600
+    connection.execute(
+        "INSERT INTO destination VALUES ('mx:dead.example', ?, 2, 0, 0, '4.4.1', 'connection refused')", (until,)
+    )
+    connection.close()
+    rows = {row["destination"]: row for row in json.loads(mta("queue", "destinations", "--json").out)}
+    assert (rows["mx:example.net"]["waiting"], rows["mx:example.net"]["suspended_until"]) == (2, 0)
+    assert (rows["mx:dead.example"]["suspended_until"], rows["mx:dead.example"]["last_reply"]) == (
+        until, "4.4.1 connection refused",
+    )  # fmt: skip
+    assert "suspended until" in mta("queue", "destinations").out
+    assert mta("queue", "flush").code == 69
 
 
 def test_status_says_that_it_is_stopped(mta: Any, tmp_path: Path) -> None:

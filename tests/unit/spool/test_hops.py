@@ -8,10 +8,20 @@ from pathlib import Path
 import apsw
 import pytest
 
-from mta.mail.envelope import Kind, State
+from mta.mail.address import NULL_PATH
+from mta.mail.envelope import Kind, NewRecipient, Notify, State
 from mta.spool import hops, queries
 from mta.spool.birth import born
-from mta.spool.contract import Change, DestinationRecord, DestinationWaiting, Overdue, Patience, Selection
+from mta.spool.contract import (
+    Change,
+    DestinationRecord,
+    DestinationWaiting,
+    Overdue,
+    Patience,
+    RecipientChange,
+    Selection,
+    Settlement,
+)
 from mta.spool.database import SCHEMA, migrate, open_reader, open_writer
 from mta.spool.rows import CONTENT_COLUMNS, MESSAGE_COLUMNS, RECIPIENT_COLUMNS, recipient_row, stored_message_row
 from mta.spool.transaction import insert_rows
@@ -21,7 +31,7 @@ DEAD = DestinationRecord("mx:dead.example", START + 500, 2, 1, 0, "4.4.1", "conn
 LATER = START + 6 * 86400
 
 
-def put(house: House, *recipients: str, **fields: object) -> None:
+def put(house: House, *recipients: NewRecipient | str, **fields: object) -> None:
     made = letter(house.spool.new_id(), *recipients, **fields)  # type: ignore[arg-type]
     house.wait(house.spool.accept((made,)))
 
@@ -72,14 +82,14 @@ def test_first_times_are_told_of_the_destinations_asked_for(house: House) -> Non
 
 
 def test_what_waits_is_counted_by_destination(house: House) -> None:
-    put(house, "a@one.example", "b@one.example", recipient("c@one.example", held=True), "a@two.example")  # type: ignore[arg-type]
+    put(house, "a@one.example", "b@one.example", recipient("c@one.example", held=True), "a@two.example")
     house.wait(house.spool.claim("mx:two.example", 5, OWNER, START, START + 9))
     assert house.wait(house.spool.waiting()) == [DestinationWaiting("mx:one.example", 2, START)]
 
 
 def test_only_what_waits_behind_a_suspended_destination_is_overdue(house: House) -> None:
     put(house, "expired@dead.example", "other@alive.example")
-    put(house, recipient("held@dead.example", held=True))  # type: ignore[arg-type]
+    put(house, recipient("held@dead.example", held=True))
     put(house, "claimed@dead.example", claim_for=OWNER)
     put(house, "young@dead.example", now=LATER - 60)
     assert addresses(overdue(house, LATER)) == []
@@ -97,12 +107,17 @@ def test_a_delay_is_overdue_once_and_of_submissions_alone(house: House) -> None:
     put(house, "s@dead.example", kind=Kind.SUBMISSION)
     put(house, "r@dead.example", kind=Kind.RELAY)
     put(house, "late@dead.example", kind=Kind.SUBMISSION, now=START + 100)
+    put(house, "later@dead.example", kind=Kind.SUBMISSION, not_before=START + 20)
+    put(house, "null@dead.example", kind=Kind.SUBMISSION, sender="")
+    for notify in (Notify.FAILURE, Notify.NEVER):
+        put(house, recipient(f"{notify.name}@dead.example", notify=notify), kind=Kind.SUBMISSION)
+    put(house, recipient("null2@dead.example", reverse_path=NULL_PATH), kind=Kind.SUBMISSION)
+    put(house, recipient("d@dead.example", notify=Notify.FAILURE | Notify.DELAY), kind=Kind.LOCAL)
     found = overdue(house, START + 50, delayed_since=START)
-    assert addresses(found) == ["s@dead.example"]
-    (settlement,) = (outcome(found.rows[0].recipient, State.QUEUED, START + 50),)
-    (change,) = settlement.changes
-    reported = type(change)(change.recipient, change.token, State.QUEUED, delay_reported_at=START + 50)
-    house.wait(house.spool.settle((type(settlement)(settlement.message, (reported,)),)))
+    assert addresses(found) == ["s@dead.example", "d@dead.example"]
+    for row in found.rows:
+        change = RecipientChange(row.recipient.id, row.recipient.token, State.QUEUED, delay_reported_at=START + 50)
+        house.wait(house.spool.settle((Settlement(row.message.id, (change,)),)))
     assert addresses(overdue(house, START + 50, delayed_since=START)) == []
 
 
@@ -122,7 +137,8 @@ def test_overdue_rows_come_in_bounded_steps_that_end(house: House) -> None:
 
 def test_a_change_names_its_destinations_and_a_selection_knows_what_is_not_due(house: House) -> None:
     put(house, "a@one.example", "b@two.example", "c@two.example")
-    put(house, recipient("d@three.example", next_attempt=START + 60))  # type: ignore[arg-type]
+    put(house, recipient("d@three.example", next_attempt=START + 60))
+    put(house, "later@four.example", not_before=START + 60)
     altered = house.wait(house.spool.alter(Selection(recipient="@two.example"), Change.RETRY, START, "tester"))
     assert (altered.changed, altered.destinations) == (2, ("mx:two.example",))
     altered = house.wait(house.spool.alter(Selection(due_after=START), Change.RETRY, START, "tester"))

@@ -1,0 +1,59 @@
+"""`mta queue destinations`: what waits for each next hop, how much may go there at once, and why nothing does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mta.admin.arguments import Arguments, number_of, text_of
+from mta.admin.errors import TEMPORARY, VerbError
+from mta.admin.house import Caller, House, ReadableSpool
+from mta.spool.contract import SpoolError
+
+DESTINATIONS_MAX = 10_000
+
+
+async def destinations(house: House, caller: Caller, arguments: Arguments) -> dict[str, Any]:
+    """`destinations`, one for each shard that knows it, those with the most mail first; `more` that the limit cut off."""
+    limit = max(1, number_of(arguments, "limit", 1_000, DESTINATIONS_MAX))
+    wanted = text_of(arguments, "destination")
+    rows: list[dict[str, Any]] = []
+    try:
+        for shard in house.shards:
+            found = await _of_shard(house, shard)
+            rows += [row for row in found if not wanted or row["destination"] == wanted]
+    except SpoolError as error:
+        raise VerbError(str(error), TEMPORARY) from error
+    rows.sort(key=lambda row: (-row["waiting"], -row["in_use"], row["destination"], row["shard"]))
+    return {"destinations": rows[:limit], "more": max(0, len(rows) - limit), "now": house.now()}
+
+
+async def _of_shard(house: House, shard: ReadableSpool) -> list[dict[str, Any]]:
+    """What the spool has, and over it what a running scheduler knows better."""
+    rows: dict[str, dict[str, Any]] = {}
+    for record in await shard.destinations():
+        row = rows[record.key] = _empty(shard.shard, record.key)
+        row["suspended_until"] = record.suspended_until
+        row["suspensions"] = record.suspensions
+        row["limit"] = record.learned_limit
+        row["last_reply"] = f"{record.code or ''} {record.status} {record.reason}".strip()
+    for waiting in await shard.waiting():
+        row = rows.setdefault(waiting.destination, _empty(shard.shard, waiting.destination))
+        row["waiting"], row["next_attempt"] = waiting.recipients, waiting.next_attempt
+    scheduler = house.scheduler_of(shard.shard)
+    for live in scheduler.destinations() if scheduler is not None else ():
+        row = rows.setdefault(live["destination"], _empty(shard.shard, live["destination"]))
+        row["waiting"] += live["in_memory"]
+        row["in_use"] = live["in_flight"]
+        for key in ("in_memory", "limit", "site", "site_limit", "suspended_until", "suspensions"):
+            row[key] = live[key]
+        row["site_in_use"] = live["site_in_flight"]
+        row["last_reply"] = live["last_reply"] or row["last_reply"]
+    return list(rows.values())
+
+
+def _empty(shard: int, key: str) -> dict[str, Any]:
+    """`waiting` recipients that are not being attempted, `in_memory` of them; `in_use` and `limit` jobs (0: not known); times 0: none."""
+    return {
+        "destination": key, "shard": shard, "site": "", "limit": 0, "in_use": 0, "site_limit": 0, "site_in_use": 0, "waiting": 0,
+        "in_memory": 0, "next_attempt": 0.0, "suspended_until": 0.0, "suspensions": 0, "last_reply": "",
+    }  # fmt: skip
