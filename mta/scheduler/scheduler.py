@@ -30,10 +30,10 @@ from mta.mail.outcome import Deferred
 from mta.routing.router import Router
 from mta.scheduler import overview
 from mta.scheduler.backoff import recovery_delay
+from mta.scheduler.current_policy import CurrentPolicy, CurrentSettings
 from mta.scheduler.destinations import Destination
 from mta.scheduler.doubt import ClockDoubt
 from mta.scheduler.heads import Heads
-from mta.scheduler.in_force import CurrentSettings, InForce
 from mta.scheduler.lookout import LEASE_OF_A_BOOT_SECONDS, Lookout
 from mta.scheduler.pools import LOADED_PER_SLOT
 from mta.scheduler.settlement import SettlementPolicy
@@ -95,7 +95,7 @@ class Scheduler:
         queue = settings().configuration.queue
         self._heads = heads = Heads(queue.destination_concurrency)
         self._sites = Sites(agents, clock, heads, queue.site_concurrency, self._placed)
-        self._in_force = InForce(
+        self._current = CurrentPolicy(
             settings, router, spool.new_id, random, owner, LEASE_OF_A_BOOT_SECONDS, self._reconfigured
         )
         self._settler = Settler(spool, clock, now, owner, self)
@@ -179,7 +179,7 @@ class Scheduler:
         return over
 
     def policy(self) -> SettlementPolicy:
-        return self._in_force.policy()
+        return self._current.policy()
 
     def _reconfigured(self, configuration: Configuration) -> None:
         self._heads.configure(configuration.queue.destination_concurrency)

@@ -24,6 +24,7 @@ from mta.mail.envelope import BodyFile, Content, Message, NewRecipient, Recipien
 INLINE_BODY_LIMIT_OCTETS = (
     128 * 1024
 )  # a larger body is streamed to a file, so that memory per connection stays bounded
+TOGETHER_MAX = 100  # recipients of one message that a claim brings together: RFC 5321 section 4.5.3.1.8
 
 
 class SpoolError(Exception):
@@ -325,7 +326,8 @@ class Spool(Protocol):
         self, destination: str, limit: int, owner: int, now: float, lease_until: float
     ) -> Deferred[list[Claimed]]:
         """Claim due rows of one destination (next_attempt ≤ now, not held, unclaimed or lease ended), highest priority and
-        oldest first. Several recipients of one message come together as far as `limit` goes."""
+        oldest first. Recipients of one message come together, TOGETHER_MAX of them even where that exceeds `limit`: they
+        go in one transaction."""
 
     def claim_overdue(self, patience: Patience, owner: int, lease_until: float, cursor: int = 0) -> Deferred[Overdue]:
         """Claim what waits behind a suspended destination and is overdue, in the order of messages, a bounded number of rows

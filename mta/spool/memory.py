@@ -21,6 +21,7 @@ from mta.mail.envelope import BodyFile, Content, Kind, Message, Notify, Recipien
 from mta.mail.identifiers import IdentifierSource, format_id
 from mta.spool.birth import born
 from mta.spool.contract import (
+    TOGETHER_MAX,
     Acceptance,
     Accepted,
     Altered,
@@ -285,14 +286,18 @@ class MemorySpool:
             self._end_leases(now)
             due = [one for one in self._waiting() if one.destination == destination and one.next_attempt <= now]
             chosen: dict[int, Recipient] = {}
+            messages: set[int] = set()
             for head in sorted(due, key=lambda one: (-one.priority, one.next_attempt, one.message, one.id)):
-                together = sorted(
-                    (one for one in due if one.message == head.message and one.id != head.id),
-                    key=lambda one: (-one.priority, one.id),
-                )
-                for one in (head, *together):
-                    if len(chosen) < limit:
-                        chosen.setdefault(one.id, one)
+                if len(chosen) >= limit:
+                    break
+                chosen.setdefault(head.id, head)
+                if head.message in messages:
+                    continue
+                messages.add(head.message)
+                companions = (one for one in due if one.message == head.message and one.id != head.id)
+                together = sorted(companions, key=lambda one: (-one.priority, one.id))
+                for one in together[: TOGETHER_MAX - 1]:
+                    chosen.setdefault(one.id, one)
             claimed = [
                 self._put(one, owner=owner, lease_until=lease_until, token=one.token + 1) for one in chosen.values()
             ]

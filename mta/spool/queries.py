@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import apsw
 
 from mta.mail.envelope import Content, Message, Recipient
-from mta.spool.contract import Claimed, DestinationDue, JournalEntry, Page, Selection
+from mta.spool.contract import TOGETHER_MAX, Claimed, DestinationDue, JournalEntry, Page, Selection
 from mta.spool.journal import unfold
 from mta.spool.rows import (
     CONTENT_COLUMNS,
@@ -94,7 +94,7 @@ def destinations_due(connection: apsw.Connection, now: float, limit: int) -> lis
 
 
 def due(connection: apsw.Connection, destination: str, limit: int, now: float) -> list[int]:
-    """Recipients to claim: highest priority and longest due first, those of one message together."""
+    """Recipients to claim: highest priority and longest due first, those of one message together, the last message whole."""
     chosen: dict[int, None] = {}
     priority = _ABOVE_ALL_PRIORITIES
     while len(chosen) < limit:
@@ -110,11 +110,9 @@ def due(connection: apsw.Connection, destination: str, limit: int, now: float) -
             chosen[head] = None
             if number not in messages:
                 messages.add(number)
-                values = (number, destination, now, head, limit)
+                values = (number, destination, now, head, TOGETHER_MAX - 1)
                 companions: list[Row] = connection.execute(_COMPANIONS, values).fetchall()
-                for (one,) in companions:
-                    if len(chosen) < limit:
-                        chosen[one] = None
+                chosen.update([(one, None) for (one,) in companions])
     return list(chosen)
 
 

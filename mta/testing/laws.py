@@ -91,7 +91,11 @@ def _recipient(
     wanted = [] if recipient.state is State.QUEUED else [recipient.state]
     if ends != wanted:
         yield f"it is {recipient.state.name}, and its journal ends it {len(ends)} times: {ends}"
-    tried = sum(kind in _TRIED for kind in kinds)
+    tried = 0
+    for entry in journal:
+        # What only waited, behind a suspended destination, expired without an attempt of its own.
+        if entry.kind in _TRIED and not ("expired" in entry.data and entry.data.get("attempt") == tried):
+            tried += 1
     if tried != recipient.attempts:
         yield f"{recipient.attempts} attempts, {tried} of them in the journal"
     reports = [entry for entry in journal if entry.kind is Event.REPORTED]

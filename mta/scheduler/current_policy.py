@@ -21,7 +21,7 @@ class CurrentSettings(Protocol):
     def generation(self) -> int: ...
 
 
-class InForce:
+class CurrentPolicy:
     """`settings` and `router` give the snapshots in force; `changed(configuration)` is called when there are others."""
 
     def __init__(
