@@ -69,8 +69,10 @@ real: $(VENV)/.test
 soak: packages $(VENV)/.test
 	MTA_SOAK=1 $(SUITE) 3600 $(PYTEST) tests/crash/test_kill.py tests/crash/test_power_cut.py
 
+# About twenty minutes. BENCH="--quick" for two, "--help" for all options.
 bench: packages $(VENV)/.test
-	$(BIN)/python bench/run.py
+	@tools/install-packages $(BENCH_PACKAGES)
+	$(BIN)/python bench/run.py $(BENCH)
 
 docs: $(VENV)/.test
 	$(BIN)/python -m mta.config.documentation docs/configuration.md

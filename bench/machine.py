@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-MIB = 1 << 20
 
 
 def tree(root: int) -> list[int]:
@@ -35,26 +34,34 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def cpu_seconds(root: int) -> float:
-    """User and system time of a process tree, with the children that it has seen end."""
-    ticks = 0
-    for pid in tree(root):
-        fields = _stat(pid)
-        ticks += sum(int(ticks_of) for ticks_of in fields[11:15]) if fields else 0
-    return ticks / TICKS_PER_SECOND
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A process and all below it. `kept`: the process itself is bench/keeper.py and does not count."""
+
+    pid: int
+    kept: bool = False
+
+    def cpu_seconds(self) -> float:
+        """User and system time, with the children that it has seen end."""
+        ticks = 0
+        for pid in tree(self.pid):
+            fields = _stat(pid)
+            of = fields[13:15] if self.kept and pid == self.pid else fields[11:15]
+            ticks += sum(int(each) for each in of)
+        return ticks / TICKS_PER_SECOND
 
 
-def memory_mib(root: int) -> tuple[float, float]:
-    """Pss (shared pages divided among their users) and Rss of a process tree."""
-    pss = rss = 0
-    for pid in tree(root):
+def memory_mib(party: Party) -> float:
+    """Pss: shared pages divided among their users."""
+    pss = 0
+    for pid in tree(party.pid)[1 if party.kept else 0 :]:
         try:
             text = Path(f"/proc/{pid}/smaps_rollup").read_text()
         except OSError:
             continue
-        sizes = dict(re.findall(r"^(Pss|Rss):\s+(\d+)", text, re.MULTILINE))
-        pss, rss = pss + int(sizes.get("Pss", 0)), rss + int(sizes.get("Rss", 0))
-    return pss / 1024, rss / 1024
+        found = re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)
+        pss += int(found[1]) if found else 0
+    return pss / 1024
 
 
 def calibration_ms() -> float:
@@ -78,17 +85,17 @@ def _own_seconds() -> float:
 
 @dataclass
 class Watch:
-    """The time between two moments. `parties`: pids whose CPU belongs to the measurement, the server first."""
+    """The time between two moments. `parties`: whose CPU belongs to the measurement, the server first."""
 
-    parties: tuple[int, ...]
+    parties: tuple[Party, ...]
 
     def __post_init__(self) -> None:
-        self._cpu = [cpu_seconds(pid) for pid in self.parties]
+        self._cpu = [party.cpu_seconds() for party in self.parties]
         self._busy, self._own, self._began = _busy_seconds(), _own_seconds(), time.perf_counter()
 
     def stop(self) -> tuple[float, float]:
         """CPU seconds of the server; how many cores others kept busy (noise: above 0.1, don't trust the row)."""
-        spent = [cpu_seconds(pid) - before for pid, before in zip(self.parties, self._cpu, strict=True)]
+        spent = [party.cpu_seconds() - before for party, before in zip(self.parties, self._cpu, strict=True)]
         window = time.perf_counter() - self._began
         others = _busy_seconds() - self._busy - sum(spent) - (_own_seconds() - self._own)
         return spent[0], max(0.0, others / window)
