@@ -42,7 +42,7 @@ from mta.dns.wire import Question, question_for
 from mta.telemetry.metrics import counter, counters, gauge
 
 IN_FLIGHT_LIMIT = 200  # sockets
-LINE_LIMIT = 2000
+LINE_LIMIT = 20_000  # as many rows as the scheduler holds: a list with many domains must not be told "too many"
 
 _A, _AAAA, _MX = RecordType.A, RecordType.AAAA, RecordType.MX
 _BUSY = Temporary("too many questions wait for the name servers", Trouble.LOCAL)

@@ -16,6 +16,7 @@ from mta.dns.resolver import Answer, MailExchanger, NoData, NoSuchName, RecordTy
 from mta.dns.servers import DnsOptions
 from mta.dns.stub import StubResolver
 from mta.mail.outcome import Deferred, Failed
+from mta.service.own_addresses import addresses_of_interfaces
 from mta.testing.private_dns import PrivateDns, missing
 from mta.testing.scripted_name_servers import mx, respond, understood
 
@@ -316,16 +317,21 @@ async def test_who_is_not_the_server_is_not_heard(how: str, true_one_comes: bool
         assert (type(answer), answer.trouble) == (Temporary, Trouble.TIMEOUT)
 
 
+LOOPBACKS = ["127.0.0.1"] + ["::1"] * ("::1" in addresses_of_interfaces())
+
+
+@pytest.mark.parametrize("address", LOOPBACKS)
 @pytest_twisted.ensureDeferred
-async def test_the_same_lie_from_the_server_itself_is_believed() -> None:
-    """The control: what the strangers sent was lawful but for where it came from."""
+async def test_the_same_lie_from_the_server_itself_is_believed(address: str) -> None:
+    """The control: what the strangers sent was lawful but for where it came from. By IPv4 and IPv6."""
 
     def heard(datagram: bytes, to: Any) -> None:
-        server.write(respond(understood(datagram, "127.0.0.1", 0, "udp"), mx("d.example", 10, "mx.evil.example")), to)
+        asked = understood(datagram, address, 0, "udp")
+        server.write(respond(asked, mx("d.example", 10, "mx.evil.example"), authentic=True), to)
 
-    server = REACTOR.listenUDP(0, Stranger(heard), interface="127.0.0.1")
-    resolver = StubResolver(REACTOR, DnsOptions((("127.0.0.1", server.getHost().port),)))
-    assert await ask(resolver.mx("d.example")) == Answer((MailExchanger(10, "mx.evil.example"),))
+    server = REACTOR.listenUDP(0, Stranger(heard), interface=address)
+    resolver = StubResolver(REACTOR, DnsOptions(((address, server.getHost().port),)))
+    assert await ask(resolver.mx("d.example")) == Answer((MailExchanger(10, "mx.evil.example"),), authentic=True)
     resolver.close()
     await defer.maybeDeferred(server.stopListening)
 

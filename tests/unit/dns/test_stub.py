@@ -228,6 +228,13 @@ def test_one_question_is_on_the_wire_for_all_who_ask(world: Any, always: Always)
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def short_line(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(stub, "LINE_LIMIT", 2000)
+    return 2000
+
+
+@pytest.mark.usefixtures("short_line")
 def test_an_outage_piles_nothing_up(world: Any) -> None:
     """All are told that nobody knows: the first after their time-outs, those in line then, the rest at once."""
     asked = [world.resolver.mx(f"d{number}.example") for number in range(3000)]
@@ -257,6 +264,7 @@ def test_after_an_outage_the_line_moves_on(world: Any, always: Always) -> None:
     assert found.count(NoSuchName()) >= 1000 - stub.IN_FLIGHT_LIMIT
 
 
+@pytest.mark.usefixtures("short_line")
 def test_without_sockets_all_hear_of_it_and_nothing_recurses(world: Any) -> None:
     class NoSockets:
         def udp(self, _address: str, _port: int, _received: Any, broken: Any) -> Any:
