@@ -25,6 +25,7 @@ from mta.config.files import (
 from mta.config.findings import Findings
 from mta.config.listening import check_endpoints, check_listeners
 from mta.config.model import Configuration
+from mta.config.name_server import parse_name_server
 from mta.config.positions import KeyPath, Positions
 from mta.config.problem import Problem
 from mta.config.ways import check_routes
@@ -59,6 +60,7 @@ def check(configuration: Configuration, positions: Positions, *, now: datetime |
     check_routes(configuration, bound, findings)
     check_credentials(configuration, findings, owners)
     _check_relaying(configuration, findings)
+    _check_name_servers(configuration, findings)
     _check_numbers(configuration, findings)
     _check_places(configuration, findings)
     return findings.problems
@@ -112,6 +114,22 @@ def _check_relaying(configuration: Configuration, findings: Findings) -> None:
         elif any(network.version == own.version and network.overlaps(own) for own in _LOOPBACK):
             message = f"{network} holds loopback: who comes through a proxy or tunnel on this machine may relay"
             findings.add("W602", key, message, "leave it out where stunnel, ssh or a web server can be made to connect")
+
+
+def _check_name_servers(configuration: Configuration, findings: Findings) -> None:
+    table = configuration.dns
+    servers = [parse_name_server(text) for text in table.servers]
+    addresses = [ipaddress.ip_address(address.partition("%")[0]) for address, _ in servers]
+    for index, server in enumerate(servers):
+        if server in servers[:index]:
+            findings.add("W902", ("dns", "servers", index), f"{table.servers[index]} is named twice")
+    for index, network in enumerate(table.trusted):
+        key: KeyPath = ("dns", "trusted", index)
+        if network.prefixlen < _WIDEST_PREFIX[network.version]:
+            message = f"{network} is the internet or much of it: anybody may vouch for forged answers"
+            findings.add("W901", key, message, "name your own name servers")
+        elif servers and not any(each.version == network.version and each in network for each in addresses):
+            findings.add("W902", key, f"none of dns.servers is in {network}: without effect")
 
 
 def _check_numbers(configuration: Configuration, findings: Findings) -> None:

@@ -83,6 +83,9 @@ CODES = {
     "W702": "A limit is far from what the RFCs ask for.",
     # metrics
     "W801": "Metrics can be read from other machines.",
+    # name servers
+    "W901": "Name servers of the whole internet are trusted with DNSSEC.",
+    "W902": "A name server that is trusted is never asked, or a name server is named twice.",
 }
 
 

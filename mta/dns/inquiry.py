@@ -47,10 +47,9 @@ class Inquiry:
         silent: dict[Server, str] = {}
         for attempt in range(plan.attempts):
             for server in tuple(left):
-                patience = min(plan.patience(attempt), until - self._seconds())
-                if patience <= 0:
+                if until <= self._seconds():
                     break
-                said = await self._converse(server, question, patience)
+                said = await self._converse(server, question, plan.patience(attempt), until)
                 if isinstance(said, Silence):
                     silent[server] = said.why
                     if not said.heard:
@@ -68,24 +67,25 @@ class Inquiry:
         words = ", ".join(f"{why} from {server}" for server, why in silent.items())
         return Temporary(words or "no time was left to ask: many questions wait", Trouble.TIMEOUT)
 
-    async def _converse(self, server: Server, question: Question, patience: float) -> Response | Silence:
-        """With one server, over UDP and where need be TCP; with EDNS0 unless it does not know it."""
+    async def _converse(self, server: Server, question: Question, patience: float, until: float) -> Response | Silence:
+        """With one server, over UDP and where need be TCP; with EDNS0 unless it does not know it. Each try has `patience` seconds."""
         edns = self._servers.knows_edns(server)
-        said = await self._exchange(self._network.udp, server, question, patience, edns=edns)
+        said = await self._exchange(self._network.udp, server, question, patience, until, edns=edns)
         if edns and isinstance(said, Response) and said.rcode in {FORMERR, NOTIMP, BADVERS}:
             edns = False
-            said = await self._exchange(self._network.udp, server, question, patience, edns=edns)
+            said = await self._exchange(self._network.udp, server, question, patience, until, edns=edns)
             if isinstance(said, Response) and said.rcode not in {FORMERR, NOTIMP, BADVERS}:
                 self._servers.plain(server)
         if said.truncated if isinstance(said, Response) else said.forged:
-            said = await self._exchange(self._network.tcp, server, question, patience, edns=edns)
+            said = await self._exchange(self._network.tcp, server, question, patience, until, edns=edns)
             if isinstance(said, Response) and said.truncated:
                 return Silence("an answer cut off over TCP", heard=True)
         return said
 
     async def _exchange(
-        self, opens: Opens, server: Server, question: Question, patience: float, *, edns: bool
+        self, opens: Opens, server: Server, question: Question, patience: float, until: float, *, edns: bool
     ) -> Response | Silence:
+        patience = min(patience, max(until - self._seconds(), 0.0))
         number = self._random.randrange(1 << 16)
         exchange = Exchange(self._clock, opens, server, question, number, edns=edns, patience_seconds=patience)
         return await exchange.result

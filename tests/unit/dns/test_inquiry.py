@@ -157,6 +157,12 @@ def test_no_question_takes_longer_than_half_a_minute(world: Any) -> None:
     assert world.ask(soon, 30).trouble is Trouble.TIMEOUT
 
 
+def test_not_even_one_whose_answers_are_cut_off_takes_longer(world: Any) -> None:
+    world.say(lambda asked: respond(asked, truncated=True) if asked.over == "udp" else None)
+    soon = world.make(DnsOptions(((FIRST, 53), (SECOND, 53)), timeout_seconds=20.0, attempts=1)).mx("d.example")
+    assert world.ask(soon, 30).trouble is Trouble.TIMEOUT
+
+
 def test_servfail_of_one_says_more_than_silence_of_the_other(world: Any, always: Always) -> None:
     world.network.servers[SECOND] = always(rcode=2)
     answer = world.ask(world.resolver.mx("d.example"), 30)
