@@ -39,8 +39,10 @@ class Daemon:
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         store: Path | None = None,
+        hostname: str = HOSTNAME,
     ) -> None:
         self.directory = directory
+        self.hostname = hostname
         self.mx, self.submission, self.submissions = free_port(), free_port(), free_port()
         self.metrics = free_port()
         self.config = directory / "mta.toml"
@@ -73,7 +75,7 @@ class Daemon:
         if self.users is not None:
             auth = f'[auth]\nmechanisms = ["SCRAM-SHA-256", "PLAIN", "LOGIN"]\n[[auth.backend]]\nkind = "users"\npath = "{d}/users.db"\n'
         self.config.write_text(
-            f'hostname = "{HOSTNAME}"\npostmaster = "postmaster@dev.test"\n'
+            f'hostname = "{self.hostname}"\npostmaster = "postmaster@dev.test"\n'
             f"relay_networks = {json.dumps(self._networks)}\n"
             f'[spool]\npath = "{self.spool}"\n'
             f'[tls]\ncertificate = "{d}/cert.pem"\nprivate_key = "{d}/key.pem"\n'
@@ -98,7 +100,7 @@ class Daemon:
         key = self.directory / "key.pem"
         if not key.exists():
             command = [sys.executable, "-m", "mta.tls.selfsigned", "--certificate", str(self.directory / "cert.pem")]
-            subprocess.run([*command, "--key", str(key), HOSTNAME], check=True, env=self._environment())
+            subprocess.run([*command, "--key", str(key), self.hostname], check=True, env=self._environment())
         for name, password in (self.users or {}).items():
             self.mta("user", "add", name, "--stdin", stdin=password + "\n")
 

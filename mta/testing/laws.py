@@ -1,4 +1,4 @@
-"""The laws of docs/invariants.md, checked on a simulated house: each breach in words.
+"""The laws of docs/invariants.md, checked on a house, simulated or real: each breach in words.
 
 - Whatever a client heard 250 for is in the spool or the history of its node, with every recipient that was taken (law 1).
 - Each recipient is in one state, its journal leads there step by step, and no step is missing (law 2).
@@ -10,19 +10,42 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 from mta.admin.house import Story
 from mta.mail.address import NULL_PATH
 from mta.mail.envelope import Kind, Recipient, State
 from mta.mail.identifiers import format_id, parse_id
 from mta.spool.contract import Event, JournalEntry
-from mta.testing.modelled_peer import addressees
+from mta.testing.peer import Peer, addressees
+from mta.testing.sender import Receipt
 
-if TYPE_CHECKING:
-    from mta.testing.simulated_house import SimulatedHouse
-    from mta.testing.simulated_node import SimulatedNode
+
+class Node(Protocol):
+    """A txmta, and what its clients heard."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def receipts(self) -> Sequence[Receipt]: ...
+
+    def stories(self) -> list[Story]: ...
+
+    def mailbox(self, address: str) -> list[bytes]: ...
+
+
+class House(Protocol):
+    @property
+    def nodes(self) -> Mapping[str, Node]: ...
+
+    @property
+    def peers(self) -> Mapping[str, Peer]: ...
+
 
 _TERMINAL = {
     Event.DELIVERED: State.DELIVERED,
@@ -35,7 +58,7 @@ _TERMINAL = {
 _TRIED = frozenset({Event.DELIVERED, Event.RELAYED, Event.FAILED, Event.DEFERRED, Event.DISCARDED, Event.CLAIMED_AGAIN})
 
 
-def breaches(house: SimulatedHouse) -> list[str]:
+def breaches(house: House) -> list[str]:
     """Empty: all is well."""
     found: list[str] = []
     for node in house.nodes.values():
@@ -49,7 +72,7 @@ def breaches(house: SimulatedHouse) -> list[str]:
     return found
 
 
-def _acknowledged(node: SimulatedNode, stories: dict[int, Story]) -> Iterator[str]:
+def _acknowledged(node: Node, stories: dict[int, Story]) -> Iterator[str]:
     for receipt in node.receipts:
         if not receipt.taken:
             continue
@@ -129,7 +152,7 @@ def _report(story: Story, stories: dict[int, Story]) -> Iterator[str]:
         yield f"{name}: a report on a report"
 
 
-def _copies(house: SimulatedHouse, node: SimulatedNode, story: Story) -> Iterator[str]:
+def _copies(house: House, node: Node, story: Story) -> Iterator[str]:
     """What arrived where we can look."""
     name = format_id(story.message.id)
     mark = f"id {name}".encode()
@@ -153,7 +176,7 @@ def _copies(house: SimulatedHouse, node: SimulatedNode, story: Story) -> Iterato
             yield f"{name} for {address}: {copies} copies, and no doubt to excuse them"
 
 
-def _to_nodes(house: SimulatedHouse, node: SimulatedNode, story: Story, recipient: Recipient) -> bool:
+def _to_nodes(house: House, node: Node, story: Story, recipient: Recipient) -> bool:
     """Did the last attempt end at another txmta? Its own journal tells then."""
     for entry in reversed(story.journal):
         if entry.recipient == recipient.id and entry.kind is Event.RELAYED:

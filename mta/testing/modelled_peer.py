@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mta.testing.fake_clock import FakeClock
 from mta.testing.network import Machine
-from mta.testing.remote_host import Answer, RemoteHost, RemoteMessage, RemoteSession
+from mta.testing.peer import Peer
+from mta.testing.remote_host import Answer
 
 SMTP_PORT = 25
 
 
-class ModelledPeer(RemoteHost):
+class ModelledPeer(Peer):
     """`messages` are what it took. `address` is its machine's. It is up when it is made."""
 
     def __init__(
@@ -51,48 +51,3 @@ class ModelledPeer(RemoteHost):
         if self.reactor is not None:
             self.machine.end(self.reactor, told=False)
             self.reactor = None
-
-    def taken_for(self, recipient: str) -> list[RemoteMessage]:
-        """What it took for an address, oldest first."""
-        return [each for each in self.messages if recipient in addressees(each)]
-
-
-def addressees(message: RemoteMessage) -> list[str]:
-    """The recipients' addresses, without their parameters."""
-    return [path_of(each) for each in message.recipients]
-
-
-def sender_of(message: RemoteMessage) -> str:
-    return path_of(message.mail)
-
-
-def path_of(command: str) -> str:
-    """What stands between the angle brackets."""
-    return command.partition("<")[2].partition(">")[0]
-
-
-def greylist(clock: FakeClock, seconds: float = 300.0, reply: str = "451 4.7.1 greylisted, come back later") -> Answer:
-    """For RCPT: who comes with a sender and recipient for the first time must come again after a while."""
-    first: dict[tuple[str, str], float] = {}
-
-    def answer(session: RemoteSession) -> Answer:
-        recipient = path_of(session.commands[-1])
-        mail = next((each for each in reversed(session.commands) if each.upper().startswith("MAIL")), "")
-        since = first.setdefault((path_of(mail), recipient), clock.seconds())
-        return "250 2.1.5 Ok" if clock.seconds() - since >= seconds else reply
-
-    return answer
-
-
-def at_most(number: int, reply: str = "421 4.7.0 too many connections", usual: str = "220 peer ESMTP") -> Answer:
-    """For "connect": so many sessions at once, and no more."""
-
-    def answer(session: RemoteSession) -> Answer:
-        alive = sum(each.alive for each in session.host.sessions)
-        return usual if alive <= number else [reply, session_ends]
-
-    return answer
-
-
-def session_ends(session: RemoteSession) -> None:
-    session.wire.loseConnection()

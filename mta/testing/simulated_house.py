@@ -42,6 +42,7 @@ from mta.testing.zones import Zones
 COMMIT_SECONDS = 0.002
 DNS_PORT = 53
 DAY_SECONDS = 86400.0
+LOOK_SECONDS, LOOKS = 1.0, 500
 
 
 class SimulatedHouse:
@@ -158,12 +159,24 @@ class SimulatedHouse:
         minutes: float = 0,
         seconds: float = 0,
     ) -> None:
-        """Let time pass until `condition` holds; AssertionError when it takes longer than that (a minute, if nothing is said)."""
+        """Let time pass until `condition` holds; AssertionError when it takes longer than that (a minute, if nothing is said).
+
+        It is looked at every second, or less often where the time allowed is long.
+        """
         bound = _seconds(days, hours, minutes, seconds) or 60.0
-        held = self.clock.run(bound, condition)
+        end = self.clock.seconds() + bound
+        while not condition():
+            if self.clock.seconds() >= end:
+                raise AssertionError(f"{what} did not come within {bound:.0f} s of simulated time")
+            self.clock.run(max(LOOK_SECONDS, bound / LOOKS))
+            self._raise()
+
+    def soon(self, what: str, condition: Callable[[], object], seconds: float = 60.0) -> None:
+        """The same, but time stops at the very event; `condition` must not ask a node, which takes time itself."""
+        held = self.clock.run(seconds, condition)
         self._raise()
         if not held:
-            raise AssertionError(f"{what} did not come within {bound:.0f} s of simulated time")
+            raise AssertionError(f"{what} did not come within {seconds:.0f} s of simulated time")
 
     def at(
         self, do: Callable[[], object], *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0

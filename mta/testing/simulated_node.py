@@ -24,17 +24,17 @@ from mta.delivery.maildir import Results
 from mta.dns.servers import DnsOptions
 from mta.dns.stub import StubResolver
 from mta.mail.address import Address
-from mta.mail.envelope import Content, Message, Recipient, State
+from mta.mail.envelope import Content
 from mta.mail.identifiers import parse_id
 from mta.sasl.authenticator import Authenticator
 from mta.sasl.realm import SenderRealm
 from mta.sasl.throttle import Throttle
 from mta.service.mail_way import MailWay
-from mta.spool.contract import JournalEntry, Selection
 from mta.testing.commit_watch import CommitWatch
 from mta.testing.fake_reactor import FakeReactor
 from mta.testing.name_server import FakeChannels
 from mta.testing.network import Machine
+from mta.testing.questions import Questions, stories_of
 from mta.testing.reception import EventList, MemoryUsers, RefusalList
 from mta.testing.said_tls import SaidContexts
 from mta.testing.sender import Letter, Receipt, Sender
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 HOUSEKEEPING_SECONDS = 3600.0
 HAND_IN_SECONDS = 600.0  # a client waits no longer for its last reply
-_SCAN_ROWS = 1000
 
 
 class MemoryAuthenticator(Authenticator):
@@ -109,7 +108,7 @@ def _is_sought(story: Story, sought: Sought) -> bool:
     return sought.address in addresses
 
 
-class SimulatedNode:
+class SimulatedNode(Questions):
     """`spool` stays when the process dies, as a disk does. A new node runs at once."""
 
     def __init__(
@@ -204,7 +203,7 @@ class SimulatedNode:
             raise RuntimeError(f"{self.name} does not run")
         ended: list[object] = []
         ensureDeferred(self._stop(way)).addBoth(ended.append)
-        self.house.until("an orderly end", lambda: ended, minutes=5)
+        self.house.soon("an orderly end", lambda: ended, 300.0)
         if isinstance(ended[0], Failure):
             ended[0].raiseException()
         self.process = None
@@ -243,7 +242,7 @@ class SimulatedNode:
         return self._taken(self.hand_in(sender, recipients, content, mail=mail, rcpt=rcpt))
 
     def _taken(self, receipt: Receipt) -> str:
-        self.house.until("the last reply", lambda: receipt.over, seconds=HAND_IN_SECONDS + 1)
+        self.house.soon("the last reply", lambda: receipt.over, HAND_IN_SECONDS + 1)
         if not receipt.taken:
             raise AssertionError(f"{self.name} did not take it: {receipt.reply or receipt.refused or receipt.heard}")
         return receipt.id
@@ -266,13 +265,6 @@ class SimulatedNode:
         self.house.at(talk.give_up, seconds=HAND_IN_SECONDS)
         return talk.receipt
 
-    def mailbox(self, address: str) -> list[bytes]:
-        """What lies in a mailbox, oldest first, with CRLF."""
-        local, _, domain = address.rpartition("@")
-        folder = self.mail / domain / local / "new"
-        files = sorted(folder.glob("*"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-        return [path.read_bytes().replace(b"\n", b"\r\n") for path in files]
-
     # --- questions ------------------------------------------------------------------------------------------------
 
     def ask(self, verb: str, **arguments: object) -> Any:
@@ -288,29 +280,18 @@ class SimulatedNode:
         )
         results: list[Any] = []
         ensureDeferred(VERBS[verb].operation(face, Caller(0, "root"), arguments)).addBoth(results.append)
-        self.house.until(f"an answer to {verb}", lambda: results, minutes=1)
+        self.house.soon(f"an answer to {verb}", lambda: results)
         if isinstance(results[0], Failure):
             results[0].raiseException()
         return results[0]
 
     def why(self, what: str) -> dict[str, Any]:
-        """What `mta why` tells of one message."""
         answer: dict[str, Any] = self.ask("why", what=what)["messages"][0]
         return answer
 
     def queue(self) -> list[dict[str, Any]]:
-        """What `mta queue list` shows."""
         rows: list[dict[str, Any]] = self.ask("queue.list")["rows"]
         return rows
-
-    def states(self, identifier: str) -> dict[str, str]:
-        """Each recipient of a message, and where it is."""
-        return {each["recipient"]: each["state"] for each in self.why(identifier)["recipients"]}
-
-    def attempts(self, identifier: str) -> list[float]:
-        """When a message was tried, wall time."""
-        kinds = {"delivered", "relayed", "deferred", "failed"}
-        return [each["at"] for each in self.why(identifier)["entries"] if each["kind"] in kinds]
 
     # --- for those who check --------------------------------------------------------------------------------------
 
@@ -319,23 +300,7 @@ class SimulatedNode:
         return history
 
     def stories(self) -> list[Story]:
-        """All mail that it ever took, as spool and history have it."""
-        found = {number: Story(each[0], each[1], tuple(each[2])) for number, each in self.finished().items()}
-        for number in self._in_spool():
-            record: tuple[Message, tuple[Recipient, ...]] = self._now(self.spool.message(number))
-            journal: list[JournalEntry] = self._now(self.spool.events(number))
-            found[number] = Story(*record, tuple(journal))
-        return [found[number] for number in sorted(found)]
-
-    def _in_spool(self) -> list[int]:
-        numbers: dict[int, None] = {}
-        cursor = 0
-        while True:
-            page = self._now(self.spool.select(Selection(states=tuple(State)), _SCAN_ROWS, cursor))
-            numbers.update(dict.fromkeys(row.message.id for row in page.rows))
-            cursor = page.cursor
-            if not cursor:
-                return list(numbers)
+        return stories_of(self.spool, self.finished(), self._now)
 
     def content(self, identifier: str) -> Content:
         content: Content = self._now(self.spool.content(parse_id(identifier)))
@@ -344,7 +309,7 @@ class SimulatedNode:
     def _now(self, deferred: Deferred[Any]) -> Any:
         results: list[Any] = []
         deferred.addBoth(results.append)
-        self.house.until("the spool's answer", lambda: results, minutes=1)
+        self.house.soon("the spool's answer", lambda: results)
         if isinstance(results[0], Failure):
             results[0].raiseException()
         return results[0]

@@ -93,7 +93,7 @@ def test_a_crash_at_a_commit_loses_nothing(backend: str, told: bool, number: int
     with furnished(backend, tmp_path) as (house, hub):
         hub.commits.crash_at(number, told=told)
         receipts = handed_in(house, hub)
-        house.until("the crash", lambda: not hub.running, hours=2)
+        house.soon("the crash", lambda: not hub.running, 7200)
         house.at(hub.start, seconds=20)
         house.advance(hours=6)
         house.check()

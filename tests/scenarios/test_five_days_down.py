@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mta.testing.modelled_peer import sender_of
+from mta.testing.peer import sender_of
 from mta.testing.reports import reports_in
 from mta.testing.simulated_house import SimulatedHouse
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mta.testing.modelled_peer import addressees, greylist, sender_of
+from mta.testing.peer import addressees, greylist, sender_of
 from mta.testing.remote_host import CLOSE, Turns
 from mta.testing.reports import reports_in
 from mta.testing.simulated_house import SimulatedHouse

@@ -4,44 +4,52 @@ from __future__ import annotations
 
 import pytest
 
-from mta.testing.remote_host import RemoteMessage
+from mta.testing.real_house import RealHouse
 from mta.testing.reports import reports_in
 from mta.testing.simulated_house import SimulatedHouse
 
-
-def contents(messages: list[RemoteMessage]) -> list[bytes]:
-    return [each.content for each in messages]
+House = SimulatedHouse | RealHouse
 
 
-def test_a_domain_that_does_not_exist_fails_at_once(simulated_house: SimulatedHouse) -> None:
-    house = simulated_house
+def test_a_domain_that_does_not_exist_fails_at_once(house: House) -> None:
     hub = house.txmta("hub.test")
     identifier = hub.submit("user@hub.test", ["alice@nowhere.example"])
-    house.advance(seconds=30)
+    house.until("the report", lambda: hub.mailbox("user@hub.test"), seconds=30)
     assert hub.states(identifier) == {"alice@nowhere.example": "failed"}
     assert len(hub.attempts(identifier)) == 1
     (report,) = reports_in(hub.mailbox("user@hub.test"))
     assert report.fates == {"alice@nowhere.example": ("failed", "5.1.2")}
 
 
-def test_a_domain_that_takes_no_mail_fails_at_once(simulated_house: SimulatedHouse) -> None:
-    house = simulated_house
+def test_a_domain_that_takes_no_mail_fails_at_once(house: House) -> None:
     hub = house.txmta("hub.test")
     house.dns.null_mx("silent.example")
     house.dns.address("silent.example", house.peer("web.silent.example").address)
     hub.submit("user@hub.test", ["alice@silent.example"])
-    house.advance(seconds=30)
+    house.until("the report", lambda: hub.mailbox("user@hub.test"), seconds=30)
     (report,) = reports_in(hub.mailbox("user@hub.test"))
     assert report.fates == {"alice@silent.example": ("failed", "5.1.10")}
     assert house.peers["web.silent.example"].sessions == []
 
 
-def test_a_domain_without_mx_is_its_own_host(simulated_house: SimulatedHouse) -> None:
-    house = simulated_house
+def test_a_domain_without_mx_is_its_own_host(house: House) -> None:
     hub, peer = house.txmta("hub.test"), house.peer("plain.example")
     hub.submit("user@hub.test", ["alice@plain.example"])
-    house.advance(seconds=30)
-    assert len(peer.taken_for("alice@plain.example")) == 1
+    house.until("the mail", lambda: peer.taken_for("alice@plain.example"), seconds=30)
+    house.until("an empty queue", lambda: not hub.queue())
+
+
+def test_a_servfail_that_passes_is_a_wait_and_nothing_more(house: House) -> None:
+    hub, peer = house.txmta("hub.test"), house.peer("mx.example.net")
+    house.dns.mx("example.net", 10, "mx.example.net")
+    house.dns.servfail("example.net")
+    identifier = hub.submit("user@hub.test", ["alice@example.net"])
+    house.until("an attempt", lambda: hub.attempts(identifier), minutes=1)
+    assert hub.states(identifier) == {"alice@example.net": "queued"}
+    house.dns.heal("example.net")
+    house.until("the mail", lambda: peer.messages, hours=1)
+    house.until("an empty queue", lambda: not hub.queue())
+    assert hub.mailbox("user@hub.test") == []
 
 
 @pytest.mark.parametrize("trouble", ["servfail", "silent"])
