@@ -18,7 +18,8 @@ SUITE := tools/suite
 
 # What the tests talk to: other people's servers, clients and tools.
 PACKAGES := postfix swaks libnet-ssleay-perl msmtp curl gsasl strace openssl e2fsprogs util-linux unbound nsd ldnsutils \
-	mount libeatmydata1 iproute2
+	mount libeatmydata1 iproute2 sasl2-bin libsasl2-modules libidn12 \
+	libgnutls-dane0 libnsl2 libevent-2.1-7
 
 .PHONY: run test check unit properties conversations real soak bench docs clean packages
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,7 +52,7 @@ class Login(Protocol):
         """
 
 
-def mechanisms_offered(extensions: dict[str, str]) -> frozenset[str]:
+def mechanisms_offered(extensions: Mapping[str, str]) -> frozenset[str]:
     """From AUTH, and from the `AUTH=` that servers older than RFC 2554 say."""
     words = extensions.get("AUTH", "").upper().split()
     for keyword, parameters in extensions.items():

@@ -9,7 +9,9 @@ attack (CVE-2011-0411, the client's side): the session ends, and nothing is said
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 
 from mta.smtp.client_events import Calculate, Cause, Phase, StartTls
 from mta.smtp.client_login import (
@@ -22,7 +24,7 @@ from mta.smtp.client_login import (
     wire_form,
 )
 from mta.smtp.client_session import READY, ClientSession
-from mta.smtp.replies import PeerReply, ReplyParser
+from mta.smtp.replies import REMEMBERED_OCTETS, PeerReply, ReplyParser
 
 _START_TLS = StartTls()
 _EXCHANGES_LIMIT = 10  # challenges of one login: SCRAM has two, and an endless one must end
@@ -109,12 +111,7 @@ class OpeningSession(ClientSession):
             else:
                 self._refused(Phase.HELLO, Cause.REFUSED, reply)
             return
-        learned: dict[str, str] = {}
-        if not self._helo:
-            for line in reply.lines[1:]:
-                keyword, _, parameters = line.partition(" ")
-                if keyword:
-                    learned[keyword.upper()] = parameters
+        learned = _extensions_of(reply) if not self._helo else {}
         self._learn(learned)
         if self._starttls and not self.tls_active and "STARTTLS" in learned:
             self._command("STARTTLS\r\n", Phase.STARTTLS)
@@ -162,7 +159,7 @@ class OpeningSession(ClientSession):
         verb = "LHLO" if self._lmtp else "HELO" if self._helo else "EHLO"
         self._command(f"{verb} {self._hostname}\r\n", Phase.HELLO)
 
-    def _learn(self, extensions: dict[str, str]) -> None:
+    def _learn(self, extensions: Mapping[str, str]) -> None:
         self.extensions = extensions
         self._pipelining = "PIPELINING" in extensions
         self._eight_bit = "8BITMIME" in extensions
@@ -211,3 +208,22 @@ class OpeningSession(ClientSession):
     def _end_called_off(self) -> None:
         self._expected.appendleft(Phase.AUTH)
         self._fail(Cause.LOGIN_FAILED, self._called_off)
+
+
+def _extensions_of(reply: PeerReply) -> Mapping[str, str]:
+    lines = reply.lines
+    small = sum(map(len, lines)) <= REMEMBERED_OCTETS
+    return _remembered(lines) if small else _extensions(lines)
+
+
+def _extensions(lines: Sequence[str]) -> Mapping[str, str]:
+    """RFC 5321 section 4.1.1.1: a keyword a line, and its parameters; the first line is a greeting."""
+    learned = {}
+    for line in lines[1:]:
+        keyword, _, parameters = line.partition(" ")
+        if keyword:
+            learned[keyword.upper()] = parameters
+    return MappingProxyType(learned)
+
+
+_remembered = lru_cache(maxsize=128)(_extensions)

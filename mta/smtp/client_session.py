@@ -39,7 +39,7 @@ class ClientSession:
         self._expected: deque[Phase] = deque()
         self._resting = Phase.READY  # the phase when no reply is awaited
         self._heard = Phase.GREETING
-        self.extensions: dict[str, str] = {}  # keyword in upper case -> parameters
+        self.extensions: Mapping[str, str] = {}  # keyword in upper case -> parameters
         self.replies = 0  # heard so far: a sign of life for the adapter's timer
 
     # --- what the adapter calls ---------------------------------------------------------------------------------------

@@ -10,11 +10,15 @@ A line may end with LF alone, as Postfix and Exim take it: no boundary of a mess
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 LINE_LIMIT_OCTETS = 4096  # RFC 5321 section 4.5.3.1.5 says 512; real peers write novels, eight times as long
 LINES_LIMIT = 128  # the longest EHLO reply seen has about 30
+REMEMBERED_OCTETS = (
+    2048  # a longer reply of several lines is parsed anew each time: a cache must not be filled by strangers
+)
 TEXT_LIMIT = 1000  # characters of a reply's text that are kept in outcomes
 
 # RFC 5321 section 4.2: second digit 0-5; 571 and 471 are spoken in the wild. The space may be missing (section 4.2.1).
@@ -111,8 +115,8 @@ class ReplyParser:
             raise ReplyError(f"malformed reply: {_harmless(line[:80])}")
         if hit[1] != self._code:
             raise ReplyError("a reply of several lines with different codes")
-        lines, self._lines = [*self._lines, hit[3] or b""], []
-        return _reply(hit[1], lines)
+        lines, self._lines = (*self._lines, hit[3] or b""), []
+        return _several(hit[1], lines) if sum(map(len, lines)) <= REMEMBERED_OCTETS else _reply(hit[1], lines)
 
 
 @lru_cache(maxsize=512)  # "250 2.1.0 Ok" comes a million times; bounded by 512 lines of 4096 octets
@@ -123,7 +127,12 @@ def _single(line: bytes) -> PeerReply:
     return _reply(hit[1], [hit[3] or b""])
 
 
-def _reply(code: bytes, octets: list[bytes]) -> PeerReply:
+@lru_cache(maxsize=128)  # a host says the same to each EHLO
+def _several(code: bytes, octets: tuple[bytes, ...]) -> PeerReply:
+    return _reply(code, octets)
+
+
+def _reply(code: bytes, octets: Sequence[bytes]) -> PeerReply:
     texts = [_harmless(line) for line in octets]
     hit = _STATUS.match(texts[0])
     if hit is None or hit[1] != chr(code[0]):  # RFC 2034 section 4: the class is the code's, else it says nothing

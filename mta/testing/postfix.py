@@ -28,6 +28,7 @@ from mta.testing.processes import free_port, greeting, stop, wait_for
 MASTER = Path("/usr/lib/postfix/sbin/master")
 MASTER_CF = Path("/usr/share/postfix/master.cf.dist")
 _MAILBOX_UID = 65534  # nobody
+_REALM = "example.test"
 
 
 def missing() -> str:
@@ -41,6 +42,9 @@ class PrivatePostfix:
     """`directory`: where to live instead, when it and all above it may be passed by everybody; it is kept.
 
     `tls`: offer STARTTLS with a certificate for `host`. `settings`: main.cf beyond, or instead of, what stands here.
+
+    `logins`: passwords by name (without a domain): then it is a smart host, which relays for those who logged in and for nobody else,
+    by every mechanism of Cyrus SASL, inside TLS alone (package sasl2-bin).
 
     `services`: further lines of master.cf. Public after `start`: `port`, `log` (file), `mailbox` (maildir), `authority` (PEM file of the
     certificate's issuer).
@@ -56,6 +60,7 @@ class PrivatePostfix:
         tls: bool = False,
         settings: Mapping[str, str] | None = None,
         services: Sequence[str] = (),
+        logins: Mapping[str, str] | None = None,
     ) -> None:
         self._own = directory is None or not _passable(directory)
         if directory is None or self._own:
@@ -68,6 +73,7 @@ class PrivatePostfix:
         self.tls = tls
         self.settings = dict(settings or {})
         self.services = tuple(services)
+        self.logins = dict(logins or {})
         self.port = 0
         self.log = directory / "log"
         self.mailbox = directory / "mail" / "all"
@@ -159,6 +165,8 @@ class PrivatePostfix:
         shutil.chown(at / "data", "postfix")
         os.chown(at / "mail", _MAILBOX_UID, _MAILBOX_UID)
         self.port = free_port()
+        if self.logins:
+            self._keep_passwords()
         lines = dict(self._settings(), **self.settings)
         text = "".join(f"{name} = {value}\n" for name, value in lines.items())
         (at / "etc" / "main.cf").write_text(text)
@@ -199,7 +207,35 @@ class PrivatePostfix:
                 "smtpd_tls_security_level": "may",
                 "smtpd_tls_loglevel": "1",
             }
+        if self.logins:
+            settings |= {
+                "mynetworks": "",
+                "smtpd_sasl_auth_enable": "yes",
+                "smtpd_sasl_security_options": "noanonymous",
+                "smtpd_sasl_local_domain": _REALM,
+                "smtpd_tls_auth_only": "yes",
+                "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
+                "smtpd_recipient_restrictions": "permit_sasl_authenticated, reject",
+                "smtpd_sender_restrictions": "",
+            }
         return settings
+
+    def _keep_passwords(self) -> None:
+        """In a sasldb2 of its own: clear text, so that SCRAM and the others can be served."""
+        kept = self.directory / "etc" / "sasl"
+        kept.mkdir(exist_ok=True)
+        database = kept / "sasldb2"
+        lines = {
+            "pwcheck_method": "auxprop",
+            "auxprop_plugin": "sasldb",
+            "sasldb_path": str(database),
+            "mech_list": "PLAIN LOGIN CRAM-MD5 DIGEST-MD5 SCRAM-SHA-1 SCRAM-SHA-256",
+        }
+        (kept / "smtpd.conf").write_text("".join(f"{name}: {value}\n" for name, value in lines.items()))
+        for user, password in self.logins.items():
+            command = ["saslpasswd2", "-p", "-c", "-f", str(database), "-u", _REALM, user]
+            subprocess.run(command, input=password.encode(), check=True, capture_output=True, timeout=20)
+        shutil.chown(database, "postfix")
 
     def _certificate(self) -> tuple[Path, Path]:
         authority = trustme.CA()
