@@ -51,13 +51,18 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Expanded:
-    """Replaced by `children` (alias, list, forward), which are inserted in the transaction that settles it. Never without a child:
-    an alias to nobody is a failure. What they inherit of NOTIFY and ORCPT says mta.dsn.inheritance."""
+    """Replaced by `children` (alias, list, forward), which are inserted in the transaction that settles it. What they inherit of
+    NOTIFY and ORCPT says mta.dsn.inheritance. Raises ValueError without a child: that would lose the mail (law 2); an alias to nobody
+    is a failure."""
 
     code: int
     status: str
     text: str  # the rule that expanded it
     children: tuple[NewRecipient, ...]
+
+    def __post_init__(self) -> None:
+        if not self.children:
+            raise ValueError("an expansion to nobody")
 
 
 Outcome = Delivered | Relayed | Deferred | Failed | Expanded

@@ -153,9 +153,7 @@ def _is_over(message: Message, attempts: int, now: float) -> bool:
 
 
 def _children(recipient: Recipient, outcome: Expanded) -> tuple[NewRecipient, ...]:
-    """They know their parent. Raises ValueError when there are none: an expansion to nobody would lose the mail (law 2)."""
-    if not outcome.children:
-        raise ValueError(f"recipient {recipient.id} was expanded to nobody")
+    """They know their parent."""
     return tuple(replace(child, parent=recipient.id) for child in outcome.children)
 
 

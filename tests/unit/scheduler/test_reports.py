@@ -178,9 +178,9 @@ def test_an_alias_of_one_address_tells_nothing_because_its_heir_will(settle: Any
     assert settle(replace(EXPANDED, children=CHILDREN[:1]), r_notify=Notify.SUCCESS).reports == ()
 
 
-def test_an_expansion_to_nobody_is_refused_before_it_loses_mail(settle: Any) -> None:
-    with pytest.raises(ValueError, match="expanded to nobody"):
-        settle(replace(EXPANDED, children=()))
+def test_an_expansion_to_nobody_is_refused_before_it_loses_mail() -> None:
+    with pytest.raises(ValueError, match="an expansion to nobody"):
+        replace(EXPANDED, children=())
 
 
 @pytest.mark.parametrize(
