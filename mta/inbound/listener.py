@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mta.config import model
+from mta.config import kinds, model
 from mta.mail.reply import Reply
 from mta.sasl.authenticator import Authenticator
 from mta.smtp.extensions import ServerProfile
@@ -29,7 +29,7 @@ class Listener:
     limits: model.Limits
     handshake_timeout: float
     auth_failures: int
-    normalize_networks: tuple[model.Network, ...]
+    normalize_networks: tuple[kinds.Network, ...]
 
     def mechanisms(self, *, over_tls: bool) -> tuple[str, ...]:
         """What EHLO announces in this TLS state."""
