@@ -212,12 +212,14 @@ class Session:
             finished = intake.finish()
         except HeaderRefused as refused:
             return self._refuse(refused.reply, "header", sender=self._reverse_path)
-        if isinstance(finished, tuple):
-            stored = self._store(event, *finished)
-        else:
-            stored = finished.addCallback(lambda pair: self._store(event, *pair))
-        self._accepting = True  # not before: what raises above has no outcome that would end it
-        return stored.addBoth(self._stored)
+        self._accepting = True  # until _acknowledge or _not_stored
+        if not isinstance(finished, tuple):
+            return finished.addCallback(lambda pair: self._store(event, *pair)).addErrback(self._not_stored)
+        try:
+            return self._store(event, *finished)
+        except Exception:
+            self._accepting = False
+            raise
 
     def _finish_header(self, raw: bytes) -> bytes:
         """Trace and submission's fixes in front of what came; raises HeaderRefused."""
@@ -252,7 +254,7 @@ class Session:
             lmtp=self.listener.profile.lmtp,
         )
 
-    def _store(self, event: ContentEnd, content: Content, digest: bytes) -> Deferred[list[Accepted]]:
+    def _store(self, event: ContentEnd, content: Content, digest: bytes) -> Deferred[Reply]:
         spool = self._spool
         if spool is None:  # the client went away while its content was being synced
             raise SpoolError("the session ended before its content was stored")
@@ -291,10 +293,9 @@ class Session:
         acceptance = Acceptance(message, tuple(self._recipients.values()), content, reception.owner, LEASE_OF_A_BOOT)
         self._intake = None  # it is the spool's now: a reset must not take the body away
         committed = spool.accept((acceptance,))
-        committed.addCallback(self._committed, content)
         if self._policies.configuration.test_only.reply_before_commit:
-            return _already(committed, message)
-        return committed
+            return _already(committed.addCallback(self._committed, content), message).addCallback(self._acknowledge)
+        return committed.addCallbacks(self._stored, self._not_stored, (content,))
 
     def _is_ascii(self, header: bytes) -> bool:
         """False when a hop must speak SMTPUTF8. Octets that are no UTF-8 are old 8-bit mail: SMTPUTF8 would not mend it."""
@@ -335,13 +336,19 @@ class Session:
                 reception.log.event("fault", message.id, error=Failure().getErrorMessage())
         return accepted
 
-    def _stored(self, result: list[Accepted] | Failure) -> Reply:
+    def _stored(self, accepted: list[Accepted], content: Content) -> Reply:
         self._accepting = False
-        if not isinstance(result, Failure):
-            self.accepted += 1
-            return reply.queued_as(format_id(result[0].message.id))
-        full = result.check(SpoolFull) is not None
-        self.reception.log.event("store-failed", self._queue_id, error=result.getErrorMessage())
+        return self._acknowledge(self._committed(accepted, content))
+
+    def _acknowledge(self, accepted: list[Accepted]) -> Reply:
+        self._accepting = False
+        self.accepted += 1
+        return reply.queued_as(format_id(accepted[0].message.id))
+
+    def _not_stored(self, failure: Failure) -> Reply:
+        self._accepting = False
+        full = failure.check(SpoolFull) is not None
+        self.reception.log.event("store-failed", self._queue_id, error=failure.getErrorMessage())
         answer = reply.SPOOL_FULL if full else reply.SPOOL_FAILED
         return self._refuse(answer, "spool", sender=self._reverse_path)
 

@@ -97,15 +97,20 @@ class ContentFacts:
 class DotReader:
     """Finds the end of DATA and takes the stuffing out."""
 
-    __slots__ = ("_first", "_held")
+    __slots__ = ("_first", "_held", "_virtual")
 
     def __init__(self) -> None:
-        self._held = b"\r\n"
+        self._held = b""
         self._first = True
+        self._virtual = False  # what is held begins with the CRLF that only we put there
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """(content, rest): rest is None while the end has not come; then it is what follows the end."""
-        work = self._held + data
+        if self._first and data:
+            self._first = False
+            if data.startswith(b"."):  # else the virtual CRLF makes no difference, and no copy
+                self._held, self._virtual = b"\r\n", True
+        work = self._held + data if self._held else data
         hit = _DOT_LINE.search(work)
         if hit is not None:
             dot = hit.start()
@@ -122,8 +127,8 @@ class DotReader:
     def _unstuff(self, block: bytes, *, stuffed: bool) -> bytes:
         if stuffed:
             block = block.replace(b"\r\n.", b"\r\n")  # RFC 5321 section 4.5.2
-        if self._first:
-            self._first = False
+        if self._virtual:
+            self._virtual = False
             return block[2:]
         return block
 

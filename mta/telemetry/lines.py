@@ -46,16 +46,27 @@ class _Words(dict[str, str]):
     """Text → as it stands in a line, for the names and addresses that stand in line after line. Bounded in number and length."""
 
     def __missing__(self, text: str) -> str:
-        word = quoted(text)
-        if len(text) <= _WORD_CHARACTERS:
-            if len(self) >= _WORDS_KEPT:
-                self.clear()
-            self[text] = word
+        if len(text) > _WORD_CHARACTERS:
+            return quoted(_cut(text) if len(text) > VALUE_LIMIT_CHARACTERS else text)
+        if len(self) >= _WORDS_KEPT:
+            self.clear()
+        word = self[text] = quoted(text)
         return word
+
+
+class _Shapes(dict[tuple[str, ...], str]):
+    """(event, key, key ...) → the line with places for its values. As many as there are kinds of events in the code."""
+
+    def __missing__(self, shape: tuple[str, ...]) -> str:
+        name, *keys = shape
+        fields = "".join([_leads[key].replace("%", "%%") + "%s" for key in keys])
+        made = self[shape] = f"%s {name.replace('%', '%%')}%s{fields}\n"
+        return made
 
 
 _WORDS_KEPT, _WORD_CHARACTERS = 5000, 64
 _words = _Words()
+_shapes = _Shapes()
 _leads = _Leads()
 _json_leads = _JsonLeads()
 
@@ -106,37 +117,44 @@ class Stamp:
         self._seconds_text = self._text = ""
 
     def __call__(self) -> str:
-        now = int(self._clock() * 1000)
-        if now != self._millisecond:
-            self._millisecond = now
-            second, millisecond = divmod(now, 1000)
-            if second != self._second:
-                self._second = second
-                self._seconds_text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-            self._text = f"{self._seconds_text}{millisecond:03d}Z"
+        now = self._clock()
+        second = int(now)
+        millisecond = int((now - second) * 1000)
+        if second != self._second:
+            self._second = second
+            self._seconds_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        elif millisecond == self._millisecond:
+            return self._text
+        self._millisecond = millisecond
+        self._text = self._seconds_text + _MILLISECONDS[millisecond]
         return self._text
+
+
+_MILLISECONDS = [f".{number:03d}Z" for number in range(1000)]
 
 
 def text_line(stamp: str, name: str, message: int, fields: Mapping[str, Value]) -> str:
     """`2026-01-01T12:00:00.123Z accepted id=06A... from=<a@b> size=1234`, with its newline. None is left out."""
-    line = f"{stamp} {name} id={format_id(message)}" if message else f"{stamp} {name}"
-    leads, words = _leads, _words
-    for key, value in fields.items():
-        kind = type(value)
-        if kind is str:
-            if len(value) > VALUE_LIMIT_CHARACTERS:  # type: ignore[arg-type]
-                value = _cut(value)  # type: ignore[arg-type] # noqa: PLW2901
-            line += leads[key] + words[value]  # type: ignore[index]
-        elif kind is int:
-            line += leads[key] + int.__repr__(value)
-        elif isinstance(value, float):
-            line += f"{leads[key]}{value:.3f}"
-        elif isinstance(value, bool):
-            line += leads[key] + ("yes" if value else "no")
-        elif value is not None:
-            text = value if isinstance(value, str) else _text(value)
-            line += leads[key] + quoted(_cut(text) if len(text) > VALUE_LIMIT_CHARACTERS else text)
-    return line + "\n"
+    words = _words
+    values = [words[value] if type(value) is str else _word(value) for value in fields.values()]
+    if None in values:
+        fields = {key: value for key, value in fields.items() if value is not None}
+        values = [value for value in values if value is not None]
+    return _shapes[(name, *fields)] % (stamp, f" id={format_id(message)}" if message else "", *values)
+
+
+def _word(value: Value) -> str | None:
+    """What is no plain str, as it stands in a line; None is left out."""
+    if type(value) is int:
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else _text(value)
+    return quoted(_cut(text) if len(text) > VALUE_LIMIT_CHARACTERS else text)
 
 
 def json_line(stamp: str, name: str, message: int, fields: Mapping[str, Value]) -> str:
