@@ -13,7 +13,7 @@ from collections import deque
 
 from mta.mail.envelope import Content
 from mta.scheduler.destinations import Destination
-from mta.scheduler.pools import LOADED_PER_SLOT, OFFERED_PER_SLOT, Doubtful, Pool, Site
+from mta.scheduler.pools import DOUBTFUL_CROWD, LOADED_PER_SLOT, OFFERED_PER_SLOT, Doubtful, Pool, Site
 from mta.scheduler.ring import Ring
 from mta.scheduler.work import Work
 
@@ -105,7 +105,7 @@ class Heads:
         """The next job, counted as under way: one of each destination a round. None: nobody may go now."""
         while (destination := self._ring.pop()) is not None:
             waiting = destination.waiting
-            if not waiting or destination.suspended_until or destination.in_flight >= destination.limit.allowed:
+            if not waiting or destination.suspended_until or destination.in_flight >= self._slots(destination):
                 self._unpark(destination.pools)  # a slot that it was called for is another's
                 continue
             if destination.pools and self._parks(destination):
@@ -121,6 +121,13 @@ class Heads:
                 self._ring.add(destination)
             return destination, work
         return None
+
+    def _slots(self, destination: Destination) -> int:
+        """Jobs it may have now. While the doubtful crowd, each has one at most: a dead host's time-outs must not take the slot by which
+        a new neighbour would show that it lives."""
+        if destination.proven or self.doubtful.in_flight < DOUBTFUL_CROWD:
+            return destination.limit.allowed
+        return 1
 
     def _parks(self, destination: Destination) -> bool:
         """A pool of it is full: there it waits."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mta.scheduler.destinations import Destination
 
 DOUBTFUL_JOBS_MAX = 750  # of the 1,000 that may be under way
+DOUBTFUL_CROWD = 100  # jobs of the doubtful from which on each of them has one at most
 DOUBTFUL_ROWS_MAX = 10_000  # of the 20,000 in memory
 OFFERED_PER_SLOT = 100  # rows of one destination or site in memory for each of its slots, as they were accepted
 LOADED_PER_SLOT = 4  # the same, as they are loaded

@@ -94,6 +94,7 @@ def living_rate(
         wanted = owed if dead else messages
         wait_for(f"{wanted} messages at the living", lambda: sink.count() >= wanted, WAIT_SECONDS)
         arrived = [copy for copy in sink.copies() if _number(copy.recipient) < living]
+        daemon.kill()  # an orderly end would wait for those who never answer
     verdict = judge_copies(ledger, arrived)
     if verdict.lost or verdict.corrupt or verdict.duplicates or owed < messages // 2:
         raise AssertionError(f"of {messages // 2} messages to the living: {verdict}")
