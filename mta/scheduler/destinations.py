@@ -36,7 +36,7 @@ class Destination:
 
     __slots__ = (
         "asking", "failed_at", "failures", "in_flight", "key", "lane", "last_outcome", "limit", "loading", "on_disk", "outcome",
-        "placed", "placed_until", "pools", "proven", "remote", "ring", "rows", "site", "suspended_until", "suspensions", "used_at",
+        "placed", "placed_until", "pools", "proven", "remote", "reserved", "ring", "rows", "site", "suspended_until", "suspensions", "used_at",
         "waiting",
     )  # fmt: skip
 
@@ -46,7 +46,8 @@ class Destination:
         self.remote = key.startswith(REMOTE_SCHEMES)
         self.limit = Limit(most) if self.remote else Limit(most, most)
         self.waiting: deque[Work] = deque()  # by priority, then in order of arrival
-        self.rows = 0  # recipients in `waiting`
+        self.rows = 0  # recipients in `waiting`, and room reserved for those that are being loaded
+        self.reserved = 0
         self.in_flight = 0  # jobs
         self.on_disk = False
         self.loading = False

@@ -55,15 +55,26 @@ class Heads:
         return all(rows <= pool.room(OFFERED_PER_SLOT) for pool in destination.pools)
 
     def room(self, destination: Destination) -> int:
-        """How many rows may be loaded. Without any, it is noted where it hungers."""
-        room = LOADED_PER_SLOT * destination.limit.allowed - destination.rows
-        for pool in destination.pools:
-            if room > 0 and pool.room(LOADED_PER_SLOT) <= 0:
-                pool.hungry[destination] = None
-            room = min(room, pool.room(LOADED_PER_SLOT))
-        if room > 0 and self.rows >= ROWS_MAX:
+        """How many rows may be loaded. Without any, it is noted where it hungers; with others that hunger there it gets its share."""
+        own = LOADED_PER_SLOT * destination.limit.allowed - destination.rows
+        if own <= 0:
+            return 0
+        room = min(own, ROWS_MAX - self.rows)
+        if room <= 0:
             self.hungry[destination] = None
-        return min(room, ROWS_MAX - self.rows)
+            return 0
+        for pool in destination.pools:
+            shared = pool.room(LOADED_PER_SLOT)
+            if shared <= 0:
+                pool.hungry[destination] = None
+                return 0
+            room = min(room, max(1, shared // (1 + len(pool.hungry))))
+        return room
+
+    def reserve(self, destination: Destination, rows: int) -> None:
+        """They are on their way into memory; negative: they came, or not."""
+        destination.reserved += rows
+        self._count(destination, rows)
 
     def warm(self, work: Work, content: Content) -> None:
         """Keep the content in memory if the budget allows it."""
@@ -158,7 +169,7 @@ class Heads:
     def drain(self, destination: Destination) -> deque[Work]:
         """All that waits there; it is still held."""
         waiting, destination.waiting = destination.waiting, deque()
-        self._count(destination, -destination.rows)
+        self._count(destination, destination.reserved - destination.rows)
         return waiting
 
     def withdraw(self, destination: Destination, recipients: frozenset[int]) -> list[Work]:
@@ -212,15 +223,17 @@ class Heads:
         pools: tuple[Pool, ...] = () if destination.proven else (self.doubtful,)
         if destination.site is not None:
             pools = (*pools, destination.site)
+        left = [pool for pool in destination.pools if pool not in pools]
         for pool in destination.pools:
             pool.rows -= destination.rows
-            pool.hungry.pop(destination, None)
         for pool in pools:
             pool.rows += destination.rows
         destination.pools = pools
-        if destination.ring is not None and destination.ring is not self._ring:
-            destination.ring.discard(destination)
-            self.ready(destination)
+        for pool in left:
+            pool.hungry.pop(destination, None)
+            if destination.ring is pool.parked:
+                pool.parked.discard(destination)
+                self.ready(destination)
 
     def configure(self, most: int) -> None:
         """Another number of jobs at once is configured."""

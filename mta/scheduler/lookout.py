@@ -119,20 +119,25 @@ class Lookout:
         if room <= 0:
             return
         destination.loading = True
+        self._heads.reserve(destination, room)
         now = self._now()
         deferred: defer.Deferred[list[Claimed]] = defer.maybeDeferred(
             self._spool.claim, destination.key, room, self._owner, now, now + LEASE_OF_A_BOOT_SECONDS
         )
-        deferred.addCallback(self._loaded, destination, room)
-        deferred.addErrback(self._not_loaded, destination)
+        deferred.addCallbacks(
+            self._loaded, self._not_loaded, callbackArgs=(destination, room), errbackArgs=(destination, room)
+        )
+        deferred.addErrback(lambda failure: _log.failure("a fault of ours while loading", failure))
 
-    def _not_loaded(self, failure: Failure, destination: Destination) -> None:
+    def _not_loaded(self, failure: Failure, destination: Destination, room: int) -> None:
         destination.loading = False
+        self._heads.reserve(destination, -room)
         _log.failure("rows of {destination} can't be claimed", failure, destination=destination.key)
         self.expect(destination.key, SPOOL_FAULT_SECONDS)
 
     def _loaded(self, rows: list[Claimed], destination: Destination, room: int) -> None:
         destination.loading = False
+        self._heads.reserve(destination, -room)
         destination.on_disk = len(rows) >= room
         if not destination.on_disk:
             self._ask_for(destination.key)
@@ -148,6 +153,9 @@ class Lookout:
                 self._loads.give_back(destination, work)
             else:
                 self._loads.loaded(destination, work)
+        if len(rows) < room:  # of its share others may have some
+            for pool in destination.pools:
+                self.feed(pool.hungry)
 
     def feed(self, hungry: dict[Destination, None]) -> None:
         """There is room again for some of these."""

@@ -22,7 +22,7 @@ def _destination(each: Destination, now: float, at: float) -> dict[str, Any]:
         "site_in_flight": each.site.in_flight if each.site is not None else 0,
         "limit": each.limit.allowed,
         "in_flight": each.in_flight,
-        "in_memory": each.rows,
+        "in_memory": each.rows - each.reserved,
         "more_in_spool": each.on_disk,
         "suspended_until": now + max(0.0, each.suspended_until - at) if each.suspended_until else 0.0,
         "suspensions": each.suspensions,

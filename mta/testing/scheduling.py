@@ -5,6 +5,8 @@ house.agent.behave = lambda job: LATER         # or None: the job waits for `hou
 message = house.accept("a@one.example")
 house.pass_time(400)
 house.states(message)
+
+SqliteScheduledHouse(folder) is the same on a real spool.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -21,12 +24,14 @@ from twisted.internet.task import Clock
 from mta.config.model import Configuration
 from mta.delivery.agent import OWN_SITE, Attempt, Job, Try
 from mta.mail.address import NULL_PATH, Address, parse_address
-from mta.mail.envelope import Content, Kind, Message, NewRecipient, State
+from mta.mail.envelope import Content, Kind, Message, NewRecipient, Recipient, State
 from mta.mail.outcome import Deferred, Failed, Relayed
 from mta.routing.router import Router, build_router
 from mta.scheduler.scheduler import Scheduler
-from mta.spool.contract import Acceptance, Event
+from mta.spool.contract import Acceptance, Change, Event, Selection, Spool
 from mta.spool.memory import MemorySpool
+from mta.spool.sqlite import SqliteSpool, open_spool
+from mta.testing.pumped_reactor import PumpedReactor
 
 NOW = 1_767_225_600.0
 DAY = 86400.0
@@ -117,16 +122,22 @@ class ScheduledHouse:
     owner = 1
 
     def __init__(self, **queue: Any) -> None:
-        self.clock = Clock()
+        self.clock: Clock = self._make_clock()
         self.base = NOW
         self.wall_step = 0.0
         self.settings = Settings(scheduled_configuration(**queue))
         self.router = scheduled_router()
-        self.spool = MemorySpool(clock=self.now, reactor=self.clock, commit_seconds=0.002)
+        self.spool: Any = self._make_spool()
         self.agent = SteeredAgent(self.clock)
         self.events: list[tuple[str, int, dict[str, Any]]] = []
         self.random = Random(1)
         self.boot()
+
+    def _make_clock(self) -> Clock:
+        return Clock()
+
+    def _make_spool(self) -> Spool:
+        return MemorySpool(clock=self.now, reactor=self.clock, commit_seconds=0.002)
 
     def boot(self, start: bool = True) -> None:
         self.scheduler = Scheduler(
@@ -145,13 +156,16 @@ class ScheduledHouse:
 
     def crash(self) -> None:
         """The process is gone, the disk stays; another boot begins."""
-        for call in self.clock.getDelayedCalls():
+        for call in list(self.clock.getDelayedCalls()):
             call.cancel()
         self.agent.waiting.clear()
         self.agent.at_once.clear()
         self.owner += 1
-        self.spool = self.spool.crash()
+        self._lose_power()
         self.boot()
+
+    def _lose_power(self) -> None:
+        self.spool = self.spool.crash()
 
     def event(self, name: str, message: int = 0, /, **fields: Any) -> None:
         self.events.append((name, message, fields))
@@ -201,12 +215,26 @@ class ScheduledHouse:
             self.clock.advance(0)
         return message.id
 
+    def alter(self, change: Change, *messages: int, **selection: Any) -> int:
+        """What `mta queue hold` and its like do; how many recipients were changed."""
+        chosen = Selection(messages=messages, **selection)
+        altered = self.done(self.spool.alter(chosen, change, self.now(), "tester"))
+        self.scheduler.altered(change, altered)
+        return int(altered.changed)
+
     def pass_time(self, seconds: float) -> None:
         """From one timer to the next, so that nothing happens later than it should."""
         end = self.clock.seconds() + seconds
         while (calls := self.clock.getDelayedCalls()) and (at := min(call.getTime() for call in calls)) <= end:
             self.clock.advance(max(at - self.clock.seconds(), 0.0))
         self.clock.advance(end - self.clock.seconds())
+
+    def rows(self, message: int) -> list[Recipient]:
+        return list(self.done(self.spool.message(message))[1])
+
+    def destination(self, key: str) -> dict[str, Any]:
+        """As the scheduler tells it; empty when it has none such."""
+        return next((each for each in self.scheduler.destinations() if each["destination"] == key), {})
 
     def states(self, message: int) -> list[State]:
         found = self.done(self.spool.message(message))
@@ -217,3 +245,63 @@ class ScheduledHouse:
 
     def reports(self) -> list[Job]:
         return [job for _, job in self.agent.jobs if job.message.kind is Kind.REPORT]
+
+
+class SqliteScheduledHouse(ScheduledHouse):
+    """The same on a real shard, whose threads are waited for whenever the clock has moved."""
+
+    def __init__(self, folder: Path, **queue: Any) -> None:
+        self._root = folder / "spool"
+        super().__init__(**queue)
+
+    def _make_clock(self) -> Clock:
+        self._reactor = PumpedReactor()
+        return self._reactor
+
+    def _make_spool(self) -> Spool:
+        return _Counting(open_spool(self._root, 0, reactor=self._reactor, clock=self.now, create=True))
+
+    def _lose_power(self) -> None:
+        """The process alone dies: what was sent to the writer is made durable, and nobody hears of it."""
+        self.close()
+        self.spool = self._make_spool()
+
+    def done(self, deferred: defer.Deferred[Any]) -> Any:
+        result = self._reactor.wait(deferred)
+        self.settle_down()
+        return result
+
+    def settle_down(self) -> None:
+        """Until nobody waits for a thread of the spool."""
+        while True:
+            before = self.spool.calls
+            for ask in (self.spool.real.unclaim, self.spool.real.due_of):
+                self._reactor.wait(ask(()))
+            self._reactor.wait(self.spool.real.waiting())
+            self.clock.advance(0)
+            if self.spool.calls == before:
+                return
+
+    def pass_time(self, seconds: float) -> None:
+        end = self.clock.seconds() + seconds
+        self.settle_down()
+        while (calls := self.clock.getDelayedCalls()) and (at := min(call.getTime() for call in calls)) <= end:
+            self.clock.advance(max(at - self.clock.seconds(), 0.0))
+            self.settle_down()
+        self.clock.advance(end - self.clock.seconds())
+        self.settle_down()
+
+    def close(self) -> None:
+        self._reactor.wait(self.spool.real.close())
+
+
+class _Counting:
+    """A spool that counts what is asked of it."""
+
+    def __init__(self, real: SqliteSpool) -> None:
+        self.real = real
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls += 1
+        return getattr(self.real, name)
