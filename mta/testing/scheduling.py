@@ -194,7 +194,7 @@ class ScheduledHouse:
         offer: bool = True,
         **changes: Any,
     ) -> int:
-        """Mail as the session accepts it; the message's ID."""
+        """Mail as the session accepts it, or without `offer`, as it lies in the spool; the message's ID."""
         now = self.now()
         message = Message(
             id=self.spool.new_id(),
@@ -208,7 +208,7 @@ class ScheduledHouse:
         for each in to:
             found = self.router.resolve(parse_address(each))
             recipients.append(NewRecipient(found.address, each, found.destination, **changes))
-        acceptance = Acceptance(message, tuple(recipients), content, self.owner, now + 1e9)
+        acceptance = Acceptance(message, tuple(recipients), content, self.owner if offer else 0, now + 1e9)
         (accepted,) = self.done(self.spool.accept([acceptance]))
         if offer:
             self.scheduler.offer(accepted, content)
