@@ -61,6 +61,11 @@ def _escaped(character: str) -> str:
     return f"\\x{point:02x}" if point < 0x100 else f"\\u{{{point:x}}}"
 
 
+def exact_text(text: str) -> str:
+    """Printable ASCII as it is, with all its spaces; anything else as `wire_text` has it."""
+    return text if text.isascii() and text.isprintable() and len(text) <= TEXT_LIMIT_CHARACTERS else wire_text(text)
+
+
 def shown_text(text: str) -> str:
     """Text of somebody else for a person's eyes: printable Unicode as it is, the rest (control and direction marks too) \\x escapes."""
     return text if text.isprintable() else "".join(each if each.isprintable() else _escaped(each) for each in text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from mta.dsn.fields import field, original_recipient, typed_address, wire_text
+from mta.dsn.fields import exact_text, field, original_recipient, typed_address, wire_text
 from mta.dsn.report import Action, ReportedRecipient, ReportFrame
 from mta.mail.address import Address, AddressError, parse_address
 from mta.mail.envelope import Message
@@ -30,7 +30,7 @@ def machine_part(message: Message, told: Sequence[ReportedRecipient], frame: Rep
 
 def _of_message(message: Message, frame: ReportFrame) -> Iterator[tuple[str, str]]:
     if message.envid:
-        yield "Original-Envelope-Id", wire_text(message.envid)  # RFC 3464 section 2.2.1
+        yield "Original-Envelope-Id", exact_text(message.envid)  # RFC 3464 section 2.2.1: as it was given
     yield "Reporting-MTA", f"dns; {frame.hostname}"
     source = _source(message)
     if source:

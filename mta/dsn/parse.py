@@ -202,7 +202,7 @@ def _text(part: Part) -> str:
 def _returned(parts: Sequence[Part]) -> tuple[str, bytes]:
     for part in parts:
         if part.kind in _WHOLE or part.kind in _HEADERS:
-            header = split(part.body().lstrip(b"\n"))[0].replace(b"\n", b"\r\n")
+            header = split(part.body())[0].replace(b"\n", b"\r\n")
             return ("message" if part.kind in _WHOLE else "header"), header
     return "", b""
 

@@ -111,9 +111,9 @@ def test_the_human_part_names_recipient_reply_host_queue_id_and_whom_to_ask() ->
 
 
 def test_the_machine_part_has_the_fields_of_rfc_3464() -> None:
-    of_message, of_bob = groups(read(replace(MESSAGE, envid="QQ314159")))
+    of_message, of_bob = groups(read(replace(MESSAGE, envid="QQ  314 159")))
     assert of_message == {
-        "original-envelope-id": "QQ314159",
+        "original-envelope-id": "QQ  314 159",
         "reporting-mta": "dns; mail.example.org",
         "x-txmta-queue-id": format_id(MESSAGE.id),
         "arrival-date": "Wed, 31 Dec 2025 23:00:00 +0000",

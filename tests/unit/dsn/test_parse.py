@@ -11,6 +11,7 @@ from email.utils import format_datetime
 import pytest
 
 from mta.dsn.parse import NoReport, RecipientReport, Report, Typed, parse_report
+from mta.dsn.parts import DEPTH_MAX
 from mta.dsn.report import Action
 
 HEADER = "Return-Path: <>\r\nFrom: MAILER-DAEMON@mx.example.net\r\nTo: a@example.org\r\nSubject: Undelivered\r\nMIME-Version: 1.0\r\n"
@@ -77,6 +78,8 @@ def test_the_fields_of_rfc_3464() -> None:
         ("Final-Recipient: utf-8; grün@example.net\r\nAction: failed\r\nStatus: 5.1.1", "grün@example.net", "failed", "5.1.1"),
         ("Final-Recipient: utf-8; a\\x{0A}b\\x{D800}\\x{FFFFFF}@c\r\nAction: failed", "a b\\x{D800}\\x{FFFFFF}@c", "failed", ""),
         ("Status: 5.1.1\r\nAction: failed", "", "failed", "5.1.1"),
+        ("Action: failed\r\nFinal-Recipient: rfc822;bob@example.net\r\nStatus: 5.0.0", "bob@example.net", "failed", "5.0.0"),
+        ("Final-Recipient: rfc822;bob@example.net\r\nAction: failed\r\nStatus: 5.1.10\r\nX-Display-Name: Bob", "bob@example.net", "failed", "5.1.10"),
         ("Final-Recipient:\r\n rfc822;\r\n\tbob@example.net\r\nAction:failed\r\nStatus:5.1.1", "bob@example.net", "failed", "5.1.1"),
     ],
 )  # fmt: skip
@@ -165,7 +168,8 @@ def test_a_report_that_a_message_returns_is_not_read_as_one() -> None:
 
 def test_addresses_named_in_the_header_alone() -> None:
     plain = (
-        HEADER + "X-Failed-Recipients: a@example.net, b@example.net\r\n\r\nThis message was created automatically.\r\n"
+        HEADER
+        + "X-Failed-Recipients: a@example.net,\r\n  b@example.net\r\n\r\nThis message was created automatically.\r\n"
     )
     parsed = parse_report(plain.encode())
     assert [(each.address, each.action, each.status) for each in parsed.recipients] == [
@@ -211,6 +215,16 @@ def test_text_of_the_wire_is_one_printable_line() -> None:
 def _nested(depth: int) -> bytes:
     opening = "".join(f"Content-Type: multipart/mixed; boundary=b{n}\r\n\r\n--b{n}\r\n" for n in range(depth))
     return opening.encode()
+
+
+@pytest.mark.parametrize(("depth", "read"), [(DEPTH_MAX - 1, True), (DEPTH_MAX, False)])
+def test_a_report_is_looked_for_so_deep_and_no_deeper(depth: int, read: bool) -> None:
+    octets = _nested(depth) + report("Final-Recipient: rfc822; a@b\r\nAction: failed\r\n")
+    if read:
+        assert only(octets).address == "a@b"
+    else:
+        with pytest.raises(NoReport):
+            parse_report(octets)
 
 
 STATUS_LINE = b"Final-Recipient: rfc822; a@b\r\nAction: failed\r\n"
