@@ -1,5 +1,6 @@
 """A real daemon, a real unbound: where its mail goes, what comes back, and what waits, by what the DNS says."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ away IN A 127.0.0.6
 mx IN A 127.0.0.5
 null IN MX 0 .
 onlyaddress IN A 127.0.0.5
+*.many IN MX 10 mx
 """
 
 
@@ -80,6 +82,31 @@ def test_mail_goes_where_the_dns_says_comes_back_where_it_says_so_and_waits_wher
             dns.control("local_data", "lame.example. 60 IN MX 10 mx.d.example.")
             wait_for("c's mail in the sink", lambda: len(sink.copies()) == 3)
             assert len(daemon.mailbox("demo")) == 2
+
+
+def test_an_outage_of_the_dns_stops_no_reception_and_returns_no_mail(dns: PrivateDns, tmp_path: Path) -> None:
+    with Sink(tmp_path / "taken", addresses=["127.0.0.5"]) as sink:
+        settings = (
+            '[queue]\nretry_min = "500ms"\nretry_max = "1s"\n'
+            f"[test_only]\nmx_port = {sink.port}\nallow_loopback_mx = true\n"
+            f'[dns]\nservers = ["127.0.0.1:{dns.resolver[1]}"]\ntimeout = "300ms"\nattempts = 2\n'
+        )
+        with Daemon(tmp_path / "house", users={USER: PASSWORD}, extra=settings) as daemon:
+            dns.freeze("unbound")
+            away = [f"a{number}@d{number}.many.d.example" for number in range(40)]
+            submit(daemon, *away)
+            begin = time.monotonic()
+            submit(daemon, "demo@dev.test")
+            wait_for("local mail", lambda: daemon.mailbox("demo"))
+            assert time.monotonic() - begin < 5
+            wait_for("all to have been tried", lambda: len(waiting(daemon)) == len(away))
+            assert {row["last"].partition("many.d.example: ")[2] for row in waiting(daemon)} == {
+                f"no answer from 127.0.0.1:{dns.resolver[1]}"
+            }
+            assert sink.count() == 0
+            dns.thaw("unbound")
+            wait_for("all mail in the sink", lambda: {each.recipient for each in sink.copies()} == set(away))
+            assert len(daemon.mailbox("demo")) == 1  # no report
 
 
 def test_an_mx_that_leads_back_here_is_a_loop_and_an_explicit_route_is_not(tmp_path: Path) -> None:
