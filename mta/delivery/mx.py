@@ -242,8 +242,13 @@ def _both_families(hosts: Sequence[Host]) -> Hosts:
     return first if other is None else (*first[:-1], other)
 
 
-async def hosts_of_name(name: str, resolver: Resolver, family: Family = "ipv4-first") -> Hosts | Deferred | Failed:
-    """The addresses of one host that the configuration names (no MX). It is the administrator's: it never fails mail."""
+async def hosts_of_name(
+    name: str, resolver: Resolver, family: Family = "ipv4-first", random: Shuffles | None = None
+) -> Hosts | Deferred | Failed:
+    """The addresses of one host that the configuration names (no MX). It is the administrator's: it never fails mail.
+
+    With `random` the load is shared among the addresses of each family.
+    """
     try:
         return (Host(name, str(ipaddress.ip_address(name))),)
     except ValueError:
@@ -252,7 +257,10 @@ async def hosts_of_name(name: str, resolver: Resolver, family: Family = "ipv4-fi
     answer = await asked if isinstance(asked, defer.Deferred) else asked
     match answer:
         case Answer(records):
-            hosts = _by_family([Host(name, address) for address in records if _allowed(address, family)], family)
+            hosts = [Host(name, address) for address in records if _allowed(address, family)]
+            if random is not None:
+                random.shuffle(hosts)
+            hosts = _by_family(hosts, family)
             if hosts:
                 return _both_families(hosts)
             return Deferred(0, "4.4.4", f"the next hop {name} has no address that outbound.family ({family}) allows")

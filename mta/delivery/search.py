@@ -150,7 +150,7 @@ class Search:
     async def _ask(self) -> Hosts | Deferred | Failed:
         around, target, options = self._around, self._target, self._around.options()
         if not target.domain:
-            return await hosts_of_name(target.host, around.resolver, options.family)
+            return await hosts_of_name(target.host, around.resolver, options.family, around.random)
         hosts = await hosts_of_domain(target.domain, around.resolver, around.random, options.ourselves, options.family)
         if target.level is not TlsLevel.NONE and not target.domain.startswith("[") and isinstance(hosts, tuple):
             asked = around.resolver.mx(target.domain)  # answered from memory, for it was just asked

@@ -227,6 +227,10 @@ def test_the_load_is_shared_among_the_addresses_of_a_host() -> None:
     addresses = {"a.example": ["192.0.2.1", "192.0.2.2"]}
     firsts = {hosts("d.example", [(10, "a.example")], addresses, seed=seed)[0].address for seed in range(20)}
     assert firsts == {"192.0.2.1", "192.0.2.2"}
+    resolver = FakeResolver(hosts={"smart.example": ["192.0.2.1", "192.0.2.2", "2001:db8::1"]})
+    found = [now(hosts_of_name("smart.example", resolver, "ipv4-first", random.Random(seed))) for seed in range(20)]
+    assert {each[0].address for each in found} == {"192.0.2.1", "192.0.2.2"}
+    assert {each[2].address for each in found} == {"2001:db8::1"}
 
 
 def test_an_explicit_route_may_lead_to_loopback_and_to_ourselves() -> None:
