@@ -23,16 +23,15 @@ from mta.smtp.commands import (
     decode_argument,
     decode_base64,
     parse_auth,
-    parse_chunk,
     parse_mail,
     parse_rcpt,
 )
-from mta.smtp.content import ChunkReader, ContentFacts, DotReader
 from mta.smtp.events import NEED_DATA, WAITING, Event, Pause
 from mta.smtp.extensions import ServerProfile, offered_extensions
 from mta.smtp.lines import OVERLONG, Oddity
+from mta.smtp.receiving import Receiving
 from mta.smtp.states import Mode, State
-from mta.smtp.turns import NO_TICKET, Turns
+from mta.smtp.turns import NO_TICKET
 
 INPUT_BOUND_OCTETS = 64 * 1024  # the adapter pauses reading only beyond it (law 8)
 _SHOWN = 200  # octets of a refused command that the log is shown
@@ -40,35 +39,20 @@ _MAY_BE_FOLLOWED = frozenset({b"QUIT", b"BDAT"})  # BDAT by its own octets
 _TLS_RECORD = b"\x16\x03"  # RFC 8446 section 5.1: a handshake record
 
 
-class ServerEngine(Turns):
+class ServerEngine(Receiving):
     """One session. `mechanisms` are the SASL mechanisms offered now; the adapter sets them when the TLS state changes."""
 
-    __slots__ = (
-        "_chunks", "_dots", "_esmtp", "_facts", "_junk", "_last", "_messages", "_overshoot", "_recipients", "_secrets", "_state",
-        "_swallow", "_utf8", "_window", "authenticated", "hello", "mechanisms", "normalize", "over_tls",
-    )  # fmt: skip
+    __slots__ = ("_esmtp", "_secrets", "_utf8", "authenticated", "hello", "mechanisms", "over_tls")
 
     def __init__(self, profile: ServerProfile, *, over_tls: bool = False, normalize: bool | None = None) -> None:
-        super().__init__(profile)
-        self.normalize = profile.normalize if normalize is None else normalize
+        super().__init__(profile, profile.normalize if normalize is None else normalize)
         self.over_tls = over_tls
         self.mechanisms: tuple[str, ...] = ()
         self.authenticated = False
         self.hello = ""
         self._secrets = False  # AUTH was tried: a line that is no command may be a password
         self._esmtp = False
-        self._state = State.START
         self._utf8 = False
-        self._recipients = 0
-        self._overshoot = 0  # recipients beyond the limit
-        self._messages = 0
-        self._junk = 0
-        self._swallow = False  # a chunk that nobody may send now goes by
-        self._dots: DotReader | None = None
-        self._chunks: ChunkReader | None = None
-        self._last = False
-        self._facts: ContentFacts | None = None
-        self._window = profile.content_window
 
     # --- the adapter's side ---------------------------------------------------------------------------------------
 
@@ -84,10 +68,6 @@ class ServerEngine(Turns):
     @property
     def in_transaction(self) -> bool:
         return self._state >= State.MAIL
-
-    def grant(self, octets: int) -> None:
-        """Widen the window of content by so many octets: what was given on has been dealt with."""
-        self._window += octets
 
     def next_event(self) -> Event | Pause:
         """The next event, NEED_DATA, or WAITING. Flat: 20,000 pipelined commands are 20,000 turns of this loop."""
@@ -136,16 +116,6 @@ class ServerEngine(Turns):
         self._input.clear()
         self._end_transaction()
         self._state, self.mode = State.START, Mode.LINE
-
-    def _end_transaction(self) -> None:
-        """The one reset (law 10), called on every exit from a transaction."""
-        if self._state >= State.MAIL:
-            self._events.append(events.TransactionEnded())
-            self._state = State.READY
-        self._recipients = self._overshoot = 0
-        self._dots = self._chunks = self._facts = None
-        self._last = self._swallow = False
-        self._window = self.profile.content_window
 
     # --- lines ----------------------------------------------------------------------------------------------------
 
@@ -296,16 +266,11 @@ class ServerEngine(Turns):
             if self.buffered:
                 self._refuse_and_close(reply.PIPELINED_TOO_EARLY, "content before 354")
                 return
-            self._dots = DotReader()
-            self._facts = self._new_facts()
-            self.mode = Mode.CONTENT
+            self._begin_content()
             self._out.append(answer.wire)
         else:
             self._end_transaction()
             self._say(answer)
-
-    def _new_facts(self) -> ContentFacts:
-        return ContentFacts(self.profile.size_limit, self.profile.text_line_limit, self.normalize)
 
     def _rset(self, text: str, line: bytes) -> None:
         if text:
@@ -390,117 +355,6 @@ class ServerEngine(Turns):
         self.mode = Mode.LINE
         self._events.append(events.AuthAborted(answer))
         self._say(answer)
-
-    # --- content --------------------------------------------------------------------------------------------------
-
-    def _take_content(self) -> bool:
-        """Content of DATA: blocks until CRLF.CRLF."""
-        dots, facts = self._dots, self._facts
-        if dots is None or facts is None or not self._input.octets:
-            return False
-        block, rest = dots.feed(self._input.take_all())
-        self._give(facts.take(block) if block else b"")
-        if rest is None:
-            return True
-        self._input.put_back(rest)
-        self._end_of_content(facts)
-        return True
-
-    def _give(self, block: bytes) -> None:
-        if block:
-            self._window -= len(block)
-            self._events.append(events.ContentBlock(block))
-
-    def _end_of_content(self, facts: ContentFacts) -> None:
-        self.mode = Mode.LINE
-        ticket = self._open(self._after_content)
-        self._events.append(events.ContentEnd(ticket, facts.size, facts.has_8bit, facts.max_line, facts.refusal))
-
-    def _after_content(self, answer: Reply) -> None:
-        if self.profile.lmtp:  # RFC 2033 section 4.2: one reply for each recipient that was accepted
-            self._out.extend([answer.wire] * (self._recipients - 1))
-        self._finish_content(answer.positive)
-        self._say(answer)
-
-    def _finish_content(self, accepted: bool) -> None:
-        if accepted:
-            self._messages += 1
-            self._junk = self._strikes = 0
-        self._end_transaction()
-
-    def _bdat(self, text: str, line: bytes) -> None:
-        try:
-            size, last = parse_chunk(text)
-        except CommandError as error:
-            self._refuse_and_close(error.reply, "malformed chunk size")  # what follows can't be told apart
-            return
-        if size == 0 and not last:
-            self._junk += 1
-            if self._junk > self.profile.junk_limit:
-                self._refuse_and_close(reply.TOO_MANY_ERRORS, "too many empty chunks")
-                return
-        if self._chunks is None:
-            self._chunks = ChunkReader()
-            self._facts = self._new_facts()
-        self._chunks.remaining, self._last = size, last
-        if self._facts is not None and self._facts.size + size > self.profile.size_limit:
-            self._facts.refuse(reply.MESSAGE_TOO_BIG)
-        if self._state is State.CHUNKING:
-            self.mode = Mode.CHUNK
-        else:
-            self._events.append(events.Data(self._open(self._after_first_bdat), chunked=True))
-
-    def _after_first_bdat(self, answer: Reply) -> None:
-        self.mode = Mode.CHUNK
-        self._state = State.CHUNKING
-        if answer.code != 354 and self._facts is not None:
-            self._facts.refuse(answer)
-
-    def _swallow_chunk(self, argument: bytes, refusal: Reply, line: bytes) -> None:
-        """A chunk nobody may send now: its octets must go by before the refusal means anything to the client."""
-        try:
-            size, last = parse_chunk(argument.decode("ascii", "replace"))
-        except CommandError as error:
-            self._refuse_and_close(error.reply, "malformed chunk size")
-            return
-        self._events.append(events.Refused(refusal, line))
-        self._facts = self._new_facts()
-        self._facts.refuse(refusal)
-        self._chunks = ChunkReader()
-        self._chunks.remaining, self._last, self._swallow = size, last, True
-        self.mode = Mode.CHUNK
-
-    def _take_chunk(self) -> bool:
-        chunks, facts = self._chunks, self._facts
-        if chunks is None or facts is None:
-            return False
-        if chunks.remaining:
-            if not self._input.octets:
-                return False
-            block = chunks.feed(self._input.take_some(chunks.remaining))
-            if block:
-                self._give(facts.take(block))
-        if not chunks.remaining:
-            self._end_of_chunk(chunks, facts)
-        return True
-
-    def _end_of_chunk(self, chunks: ChunkReader, facts: ContentFacts) -> None:
-        self.mode = Mode.LINE
-        if self._swallow:
-            refusal = facts.refusal or reply.CHUNK_FAILED
-            self._swallow, self._chunks, self._facts = False, None, None
-            self._say(refusal)
-        elif self._last:
-            rest = chunks.finish()
-            if rest and facts.refusal is None:
-                self._give(facts.take(rest))
-            self._end_of_content(facts)
-        elif facts.refusal is not None:
-            self._state = State.BROKEN
-            self._chunks, self._facts = None, None
-            self._say(facts.refusal)
-        else:
-            self._say(reply.CHUNK_OK)
 
 
 _COMMANDS: dict[bytes, Callable[[ServerEngine, str, bytes], None]] = {

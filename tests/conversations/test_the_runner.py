@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mta.mail import reply
-from mta.smtp import events, server
+from mta.smtp import events, receiving, server
 from mta.smtp.content import DotReader
 from mta.smtp.server import ServerEngine
 from mta.testing.conversation import ConversationError, play, read_dialogue, read_dialogues
@@ -94,7 +94,7 @@ class LenientDots(DotReader):
 
 
 def test_smuggling_is_seen_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "DotReader", LenientDots)
+    monkeypatch.setattr(receiving, "DotReader", LenientDots)
     dialogue = read_dialogue(HERE / "501-only-one-end-of-data.conv")
     with pytest.raises(ConversationError, match=r"expected '550 5\.5\.2"):
         play(dialogue, EngineParty(dialogue))
