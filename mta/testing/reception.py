@@ -53,6 +53,9 @@ BOOTED_SECONDS = 1000.0  # ... and now it does not: a clock at zero hides mistak
 class EventList:
     """An event log that can be looked at."""
 
+    fault = ""  # it is never in trouble
+    dropped_lines = 0
+
     def __init__(self) -> None:
         self.events: list[tuple[str, int, dict[str, Any]]] = []
 

@@ -104,10 +104,13 @@ class SimulatedHouse:
             **tables,
             "mail": mail,
         }
-        disk = spool or MemorySpool(clock=self.clock.now, reactor=_Timers(self), commit_seconds=COMMIT_SECONDS)
-        node = SimulatedNode(self, machine, whole, users or {f"user@{domains[0]}": "password"}, disk)
+        node = SimulatedNode(self, machine, whole, users or {f"user@{domains[0]}": "password"}, spool or self.disk())
         self.nodes[name] = node
         return node
+
+    def disk(self, commit_seconds: float = COMMIT_SECONDS) -> MemorySpool:
+        """A spool in memory whose commits take so long."""
+        return MemorySpool(clock=self.clock.now, reactor=_Timers(self), commit_seconds=commit_seconds)
 
     def peer(
         self, name: str, script: Mapping[str, Answer] | None = None, *, tls: bool | NoTls = False, **fields: Any

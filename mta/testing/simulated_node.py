@@ -244,7 +244,9 @@ class SimulatedNode(Questions):
     def _taken(self, receipt: Receipt) -> str:
         self.house.soon("the last reply", lambda: receipt.over, HAND_IN_SECONDS + 1)
         if not receipt.taken:
-            raise AssertionError(f"{self.name} did not take it: {receipt.reply or receipt.refused or receipt.heard}")
+            raise AssertionError(
+                f"{self.name} did not take it: {receipt.refused or ''} {receipt.reply or receipt.heard}"
+            )
         return receipt.id
 
     def hand_in(

@@ -143,6 +143,26 @@ def test_a_spool_that_forgets_is_found_out() -> None:
         house.close()
 
 
+@pytest.mark.parametrize("early", [False, True])
+def test_a_250_before_its_commit_is_found_out(early: bool) -> None:
+    house = SimulatedHouse(seed=3)
+    try:
+        hub = house.txmta("hub.test", spool=house.disk(5.0), test_only={"reply_before_commit": early})
+        receipt = hub.hand_in(LOGIN[0], ["other@hub.test"], login=LOGIN)
+        house.advance(seconds=4)
+        assert receipt.taken is early
+        hub.crash()
+        hub.start()
+        house.advance(minutes=10)
+        if early:
+            with pytest.raises(AssertionError, match="was acknowledged and is lost"):
+                house.check()
+        else:
+            house.check()
+    finally:
+        house.close()
+
+
 def test_a_node_that_crashes_again_and_again_still_delivers() -> None:
     with SimulatedHouse(seed=9) as house:
         hub, peer = house.txmta("hub.test"), house.peer("mx.example.net")
