@@ -21,7 +21,7 @@ PACKAGES := postfix swaks libnet-ssleay-perl msmtp curl gsasl strace openssl e2f
 	mount libeatmydata1 iproute2 sasl2-bin libsasl2-modules libidn12 \
 	libgnutls-dane0 libnsl2 libevent-2.1-7
 
-.PHONY: run test check unit properties conversations real soak bench docs clean packages
+.PHONY: run test check unit properties conversations scenarios real soak bench docs clean packages
 
 run: $(VENV)/.run
 	@tools/prepare-development $(BIN) $(CONFIG)
@@ -44,7 +44,7 @@ packages:
 	@tools/install-packages $(PACKAGES)
 
 test: packages $(VENV)/.test
-	@$(MAKE) --no-print-directory check unit properties conversations real
+	@$(MAKE) --no-print-directory check unit properties conversations scenarios real
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .
@@ -61,7 +61,10 @@ properties: $(VENV)/.test
 	$(SUITE) 150 $(PYTEST) tests/properties
 
 conversations: $(VENV)/.test
-	$(SUITE) 120 $(PYTEST) tests/conversations tests/scenarios
+	$(SUITE) 120 $(PYTEST) tests/conversations
+
+scenarios: $(VENV)/.test
+	$(SUITE) 240 $(PYTEST) tests/scenarios
 
 real: $(VENV)/.test
 	$(SUITE) 360 $(PYTEST) tests/interop tests/crash

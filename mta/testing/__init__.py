@@ -1,1 +1,1 @@
-"""Furniture for tests of ours and of others."""
+"""Furniture for tests of ours and of others: docs/testing.md says what is here, and what for."""
