@@ -75,7 +75,7 @@ def test_an_operator_releases_what_was_held() -> None:
 def test_who_is_refused_is_told_to_the_test() -> None:
     with SimulatedHouse() as house:
         hub = house.txmta("hub.test")
-        with pytest.raises(AssertionError, match="5.7.1"):
+        with pytest.raises(AssertionError, match=r"5\.7\.1"):
             hub.receive("stranger@example.org", ["alice@example.net"])
         assert hub.receipts[0].refused
 
