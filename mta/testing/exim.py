@@ -1,6 +1,6 @@
 """A private Exim: unpacked, not installed, on a port of its own.
 
-Everything for `domain` (e.example) goes into one maildir; tmp@ is deferred, bad@ refused. With TLS, USER may log in inside it by PLAIN
+Everything for `domain` (e.example) goes into one maildir; tmp@ is deferred, bad@ refused, gone@ taken and then bounced. With TLS, USER may log in inside it by PLAIN
 or LOGIN, and mail for `guarded_domain` is for those who did.
 """
 
@@ -48,6 +48,11 @@ rcpt:
 data:
   accept
 begin routers
+bounced:
+  driver = redirect
+  local_parts = gone
+  allow_fail
+  data = :fail: 550 5.1.1 moved out
 all:
   driver = accept
   transport = box

@@ -1,4 +1,4 @@
-"""Reports and other mailers: ours are carried by Postfix and read by Python's email package; Postfix's are read by our parser; NOTIFY, RET, ENVID
+"""Reports and other mailers: ours are carried by Postfix and read by Python's email package; Postfix's and Exim's are read by our parser; NOTIFY, RET, ENVID
 and ORCPT go through us to Postfix; and a report of ours that Postfix can't deliver ends there."""
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ from email.message import EmailMessage
 
 import pytest
 
+from mta.dsn.compose import compose_report
 from mta.dsn.parse import NoReport, Report, parse_report
-from mta.dsn.report import Action
+from mta.dsn.report import Action, ReportedRecipient, ReportFrame
+from mta.mail.address import parse_address
+from mta.mail.envelope import Content
 from mta.testing.daemon import Daemon
+from mta.testing.exim import PrivateExim
+from mta.testing.exim import missing as missing_exim
+from mta.testing.letters import message
 from mta.testing.postfix import PrivatePostfix, missing
 from mta.testing.processes import free_port, wait_for
 
@@ -103,7 +109,26 @@ def submit(daemon: Daemon) -> Callable[..., None]:
     return submit
 
 
-def report_on(postfix: PrivatePostfix, name: str, action: Action) -> tuple[Report, EmailMessage]:
+def report_to(address: str) -> bytes:
+    """A failure report of ours."""
+    letter = message(address, message_id="<ours-to-exim@d.example>")
+    frame = ReportFrame(
+        id=1 << 40,
+        action=Action.FAILED,
+        to=parse_address(address),
+        hostname="mail.dev.test",
+        postmaster=parse_address("postmaster@dev.test"),
+        boundary="b0undary",
+        now=1.7e9,
+        lifetime=1000.0,
+    )
+    told = ReportedRecipient(parse_address("x@y.example"), "5.1.1", "550 5.1.1 nobody", host="mx.y.example")
+    made = compose_report(letter, Content(b"Subject: lost\r\n", b"Hi\r\n"), [told], frame)[1]
+    assert isinstance(made.body, bytes)
+    return made.header + b"\r\n" + made.body
+
+
+def report_on(postfix: PrivatePostfix | PrivateExim, name: str, action: Action) -> tuple[Report, EmailMessage]:
     """The report that came to the sender about the message of that name, by our parser and by Python's."""
 
     def found() -> tuple[Report, EmailMessage] | None:
@@ -231,6 +256,43 @@ def test_envid_ret_orcpt_and_notify_reach_postfix_through_us(
         assert report.envelope_id == ENVID
         assert report.recipients[0].original.text == "r+x@y.example"
         assert report.returned == "header"
+
+
+# --- Exim ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def exim() -> Iterator[PrivateExim]:
+    if reason := missing_exim():
+        pytest.skip(f"needs {reason}")
+    with PrivateExim() as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("recipient", "action", "status"),
+    [("gone@e.example", Action.FAILED, "5.0.0"), ("box@e.example", Action.DELIVERED, "2.0.0")],
+)
+def test_reports_of_exim(exim: PrivateExim, recipient: str, action: Action, status: str) -> None:
+    name = f"exim-{action.value}"
+    parameters = {"mail": [f"ENVID={ENVID}"], "rcpt": ["NOTIFY=SUCCESS,FAILURE"]}
+    send(exim.port, recipient, name, sender="sender@e.example", **parameters)
+    report, _ = report_on(exim, name, action)
+    (one,) = report.recipients
+    assert (one.final.text, one.action, one.status) == (recipient, action, status)
+    assert report.reporting_mta.text == exim.host
+    assert "created automatically by mail delivery software" in report.human
+    assert f"Subject: {name}\r\n".encode() in report.original_header
+
+
+def test_a_report_of_ours_that_exim_cannot_deliver_ends_there(exim: PrivateExim) -> None:
+    made = report_to("gone@e.example")
+    with smtplib.SMTP("127.0.0.1", exim.port) as client:
+        client.sendmail("", ["gone@e.example"], made)
+        client.sendmail("sender@e.example", ["gone@e.example"], LETTER % ((b"exim-control",) * 2))  # control
+    report_on(exim, "exim-control", Action.FAILED)
+    wait_for("Exim's end of it", lambda: "Frozen (delivery error message)" in exim.log_text(), 20)
+    assert not [text for text in exim.messages() if b"To: gone@e.example" in text or b"ours-to-exim" in text]
 
 
 # --- Postfix's, read by us --------------------------------------------------------------------------------------------
