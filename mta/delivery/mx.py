@@ -94,12 +94,12 @@ def literal_address(domain: str) -> str:
 def site_key(exchangers: Sequence[MailExchanger]) -> str:
     """A stable text that names the best exchangers: all domains with the same ones are one site. "" for none.
 
-    Their order and the backup exchangers have no part in it, so it is the same for each domain of a provider, and each time.
+    Their order and the backup exchangers have no part in it, so it is the same for each domain of a provider, and each time. Nor have
+    names that are no host names: a key is stored and shown, and nobody may write another site's.
     """
-    if not exchangers:
-        return ""
-    best = min(each.preference for each in exchangers)
-    key = ",".join(sorted({each.host.lower() for each in exchangers if each.preference == best}))
+    lawful = [each for each in exchangers if literal_address(each.host) or _is_host(each.host)]
+    best = min((each.preference for each in lawful), default=0)
+    key = ",".join(sorted({each.host for each in lawful if each.preference == best}))
     if len(key) <= SITE_LIMIT_OCTETS:
         return key
     return "sha256:" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -7,6 +7,7 @@ A resolver usually sends the whole chain of aliases and what is at its end; wher
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,6 +27,7 @@ from mta.dns.resolver import (
 from mta.dns.wire import NXDOMAIN, Question, Response
 
 ALIASES_LIMIT = 10  # SAFETY 3.8
+_PRINTABLE = re.compile(rb"[!-~]*")
 FOREVER_SECONDS = float(1 << 31)
 
 
@@ -107,8 +109,11 @@ def _values(records: Iterable[Any], kind: RecordType) -> Iterable[Any]:
 
 
 def _text(name: Any) -> str:
-    """What is no host name stays recognisable as none: who asked judges it."""
-    return name.name.decode("ascii", "backslashreplace").lower().rstrip(".")  # type: ignore[no-any-return]
+    """What is no host name stays recognisable as none, and is harmless to show (law 12): who asked judges it."""
+    octets: bytes = name.name
+    if _PRINTABLE.fullmatch(octets):
+        return octets.decode("ascii").lower().rstrip(".")
+    return "".join(chr(each) if 0x20 < each < 0x7F else f"\\x{each:02x}" for each in octets).lower().rstrip(".")
 
 
 def _address(record: Any, octets: int) -> str:

@@ -125,6 +125,13 @@ def test_domains_with_the_same_best_exchangers_are_one_site() -> None:
     assert site_key(()) == ""
 
 
+def test_nobody_writes_the_name_of_another_site() -> None:
+    assert (
+        site_key([MailExchanger(5, "mx1.host.example,mx2.host.example"), MailExchanger(10, "a.example")]) == "a.example"
+    )
+    assert site_key([MailExchanger(5, "a\x1b[m.example"), MailExchanger(5, "")]) == ""
+
+
 def test_the_name_of_a_site_stays_short_and_stable() -> None:
     many = [MailExchanger(10, f"mx{number}.host.example") for number in range(40)]
     assert site_key(many) == site_key(many[::-1])
