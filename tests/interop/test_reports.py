@@ -344,9 +344,25 @@ def test_a_report_of_postfix_on_a_utf8_address(postfix: PrivatePostfix) -> None:
     assert (one.final.kind, one.final.text) == ("utf-8", "grün@bounce.example")
 
 
+def test_a_utf8_orcpt_goes_through_us_to_postfix(postfix: PrivatePostfix, submit: Callable[..., None]) -> None:
+    submit("nünd@bounce.example", "through-utf8", mail=["SMTPUTF8"], rcpt=["ORCPT=utf-8;gr\\x{FC}n@y.example"])
+    report, _ = report_on(postfix, "through-utf8", Action.FAILED)
+    assert report.reporting_mta.text == postfix.host
+    assert (report.recipients[0].final.text, report.recipients[0].original.text) == (
+        "nünd@bounce.example",
+        "grün@y.example",
+    )
+
+
 def test_our_report_on_a_utf8_address_comes_through_postfix(
     postfix: PrivatePostfix, submit: Callable[..., None]
 ) -> None:
-    submit("nünd@bounce.example", "ours-utf8", mail=["SMTPUTF8"], rcpt=["ORCPT=utf-8;gr\\x{FC}n@y.example"])
-    report, _ = report_on(postfix, "ours-utf8", Action.FAILED)
-    assert report.recipients[0].original.text == "grün@y.example"
+    submit("grün@elsewhere.example", "ours-utf8", mail=["SMTPUTF8"], rcpt=["ORCPT=utf-8;ro\\x{DF}@y.example"])
+    report, parsed = report_on(postfix, "ours-utf8", Action.FAILED)
+    assert report.reporting_mta.text == "mail.dev.test"
+    assert (report.recipients[0].final.text, report.recipients[0].original.text) == (
+        "grün@elsewhere.example",
+        "roß@y.example",
+    )
+    assert parsed.get_payload(1).get_content_type() == "message/global-delivery-status"  # type: ignore[union-attr]
+    assert "<grün@elsewhere.example>" in parsed.get_payload(0).get_content()  # type: ignore[union-attr]
