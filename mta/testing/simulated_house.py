@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,8 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mta.mail.envelope import State
+from mta.mail.identifiers import format_id
 from mta.testing import laws
 from mta.testing.fake_clock import Call
 from mta.testing.memory_spool import MemorySpool
@@ -42,6 +44,7 @@ from mta.testing.zones import Zones
 COMMIT_SECONDS = 0.002
 DNS_PORT = 53
 DAY_SECONDS = 86400.0
+OVERDUE_SECONDS = 2 * 3600.0  # longer than any destination is left alone, and than an attempt may last
 LOOK_SECONDS, LOOKS = 1.0, 500
 
 
@@ -205,9 +208,24 @@ class SimulatedHouse:
     def check(self) -> None:
         """The laws hold now. Raises AssertionError with every breach."""
         self._raise()
-        breaches = laws.breaches(self)
+        breaches = [*laws.breaches(self), *self._forgotten()]
         if breaches:
             raise AssertionError("laws are broken:\n" + "\n".join(breaches[:20]))
+
+    def _forgotten(self) -> Iterator[str]:
+        """Of nodes that run: what nobody works on, and nobody will."""
+        for node in self.nodes.values():
+            if not node.running:
+                continue
+            for story in node.stories():
+                for each in story.recipients:
+                    if each.state is not State.QUEUED or each.held:
+                        continue
+                    where = f"{node.name}: {format_id(story.message.id)} for {each.address}"
+                    if each.owner and each.owner != node.owner:
+                        yield f"{where}: claimed by a boot that is dead"
+                    elif not each.owner and each.next_attempt < self.now() - OVERDUE_SECONDS:
+                        yield f"{where}: due for {self.now() - each.next_attempt:.0f} s, and nobody tries"
 
     def close(self) -> None:
         """Nothing of it is left; nothing is checked."""

@@ -137,6 +137,11 @@ class SimulatedNode(Questions):
         return self.machine.address
 
     @property
+    def owner(self) -> int:
+        """Names this boot in the rows that it claims."""
+        return 1000 + self.boots
+
+    @property
     def running(self) -> bool:
         return self.process is not None
 
@@ -170,7 +175,7 @@ class SimulatedNode(Questions):
             resolver=self.resolver,
             log=cast(Any, self.log),
             now=house.clock.now,
-            owner=1000 + self.boots,
+            owner=self.owner,
             random=house.network.random,
             threads=ThreadsOfNobody(process),
             addresses=lambda: frozenset({self.address}),

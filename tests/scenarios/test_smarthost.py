@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mta.testing.real_house import RealHouse
 from mta.testing.remote_host import EXTENSIONS, Answer, Turns
 from mta.testing.reports import reports_in
 from mta.testing.simulated_house import SimulatedHouse
@@ -57,6 +58,20 @@ def test_a_smart_host_that_refuses_our_login_fails_nobody(simulated_house: Simul
     peer.script = {"AUTH": TAKEN}
     house.advance(hours=1.3)
     assert set(hub.states(identifier).values()) == {"relayed"}
+
+
+def test_a_refused_login_fails_nobody_in_a_real_house_either(house: SimulatedHouse | RealHouse) -> None:
+    """Without TLS, as a real house's neighbours have none: then only a mechanism that tells no password is used."""
+    peer = house.peer(SMART, {"AUTH": "535 5.7.8 wrong password"}, extensions=(*EXTENSIONS, "AUTH PLAIN SCRAM-SHA-256"))
+    credential = CREDENTIAL | {"require_verified_tls": False, "mechanisms": ["SCRAM-SHA-256", "PLAIN"]}
+    routes = [{"domains": ["*"], "via": f"smtp:[{SMART}]:25"}]
+    hub = house.txmta("hub.test", routes=routes, credential=[credential])
+    identifier = hub.submit("user@hub.test", ["alice@example.com"])
+    house.until("two attempts", lambda: len(hub.attempts(identifier)) >= 2, hours=1)
+    assert hub.states(identifier) == {"alice@example.com": "queued"}
+    assert hub.mailbox("user@hub.test") == []
+    assert {each.partition(" ")[0] for each in peer.commands} <= {"EHLO", "AUTH", "QUIT"}
+    assert not any("PLAIN" in each for each in peer.commands)
 
 
 def test_a_login_that_is_refused_for_five_days_is_told_as_a_failure_of_time(simulated_house: SimulatedHouse) -> None:

@@ -135,3 +135,19 @@ def test_a_fault_of_ours_is_seen(house: SimulatedHouse) -> None:
     node.process.callLater(1, lambda: 1 / 0)
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
         house.advance(minutes=1)
+
+
+def test_mail_that_a_dead_boot_holds(house: SimulatedHouse) -> None:
+    house.peers["mx.example.net"].down()
+    node, message = played(house, "alice@example.net")
+    alter(node, message, owner=7)
+    with pytest.raises(AssertionError, match="claimed by a boot that is dead"):
+        house.check()
+
+
+def test_mail_that_nobody_tries(house: SimulatedHouse) -> None:
+    house.peers["mx.example.net"].down()
+    node, message = played(house, "alice@example.net")
+    alter(node, message, next_attempt=house.now() - 8000)
+    with pytest.raises(AssertionError, match="due for 8000 s, and nobody tries"):
+        house.check()
