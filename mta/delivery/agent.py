@@ -7,7 +7,6 @@ all of them, and never fails: what goes wrong inside it is a deferral (law 4).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from twisted.internet import defer
@@ -69,7 +68,7 @@ class Attempt:
     rendition: str = ""  # how the content went out (mta.delivery.rendition)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SiteAnswer:
     """Which hosts a destination's mail goes to, as one name that all destinations with the same hosts share; "" when it has hosts of
     its own, or nobody knows. Good for `ttl_seconds`."""

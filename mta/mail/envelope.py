@@ -63,7 +63,7 @@ class BodyFile:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Content:
     """Header section and body, apart. `header` ends with its last field's CRLF; the empty line between is not in either.
 

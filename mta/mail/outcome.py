@@ -6,12 +6,10 @@ although we did not hear it say so; a retry may make a second copy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from mta.mail.envelope import NewRecipient
+from mta.mail.envelope import NewRecipient, value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delivered:
     """In its mailbox here (final delivery), or handed to a program."""
 
@@ -20,7 +18,7 @@ class Delivered:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Relayed:
     """Taken by the next hop. `dsn_capable`: the hop spoke DSN, so a success report is its duty (RFC 3461 section 5.2.2)."""
 
@@ -30,7 +28,7 @@ class Relayed:
     dsn_capable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Deferred:
     """Not now. `code` is 0 where no reply was heard (no connection, a time-out)."""
 
@@ -40,7 +38,7 @@ class Deferred:
     uncertain: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Failed:
     """Not ever, by a reply or rule that speaks of this recipient or message."""
 
@@ -49,7 +47,7 @@ class Failed:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Expanded:
     """Replaced by `children` (alias, list, forward), which are inserted in the transaction that settles it. What they inherit of
     NOTIFY and ORCPT says mta.dsn.inheritance. Raises ValueError without a child: that would lose the mail (law 2); an alias to nobody

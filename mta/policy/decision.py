@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from mta.mail.envelope import value
 from mta.mail.reply import Reply
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClientFacts:
     """What is known of a client when a check is asked. One object a session; replaced when it authenticates."""
 
@@ -20,7 +19,7 @@ class ClientFacts:
     may_relay: bool  # by its login or its network
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """`reply` None: allowed. `rule` says which rule decided, for the log, the journal and explain."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from mta.mail.envelope import value
 from mta.mail.outcome import Deferred, Outcome
 from mta.smtp.client_login import Work
 from mta.smtp.replies import PeerReply
@@ -58,12 +59,12 @@ class Lack(enum.Enum):
     SIZE = "SIZE"  # RFC 1870: its limit is smaller than the message
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ready:
     """`send` may be called."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StartTls:
     """Begin the handshake on the transport, then call `tls_started`."""
 
@@ -75,7 +76,7 @@ class Calculate:
     work: Work
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecipientReplied:
     """The reply to one RCPT; `index` counts the recipients of `send`."""
 
@@ -83,12 +84,12 @@ class RecipientReplied:
     reply: PeerReply
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendContent:
     """Give the content now: `content` as often as needed, then `end_content`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FinalReplied:
     """A reply to the end of data: for all accepted recipients (SMTP), or for the one at `index` (LMTP, RFC 2033)."""
 
@@ -96,7 +97,7 @@ class FinalReplied:
     reply: PeerReply
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Finished:
     """The transaction is over: one outcome for each recipient, in the order given.
 
@@ -110,7 +111,7 @@ class Finished:
     lack: Lack | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SessionOver:
     """The session ended: drop the connection. `outcome` is what that means for whoever waits for this host."""
 
@@ -119,7 +120,7 @@ class SessionOver:
     outcome: Deferred
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Farewell:
     """The peer said goodbye to our QUIT: close."""
 

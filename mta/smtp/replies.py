@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+
+from mta.mail.envelope import value
 
 LINE_LIMIT_OCTETS = 4096  # RFC 5321 section 4.5.3.1.5 says 512; real peers write novels, eight times as long
 LINES_LIMIT = 128  # the longest EHLO reply seen has about 30
@@ -31,7 +32,7 @@ class ReplyError(ValueError):
     """What came is no reply. The message says why, and is safe to show."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PeerReply:
     """A reply: code 200..599, enhanced status ("" when there is none that fits the code), text lines without both."""
 
