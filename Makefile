@@ -21,7 +21,7 @@ PACKAGES := postfix swaks libnet-ssleay-perl msmtp curl gsasl strace openssl e2f
 	mount libeatmydata1 iproute2 sasl2-bin libsasl2-modules libidn12 \
 	libgnutls-dane0 libnsl2 libevent-2.1-7
 
-.PHONY: run test check unit properties conversations scenarios real soak bench docs clean packages
+.PHONY: run test check unit properties conversations scenarios real crash soak bench docs clean packages
 
 run: $(VENV)/.run
 	@tools/prepare-development $(BIN) $(CONFIG)
@@ -44,7 +44,7 @@ packages:
 	@tools/install-packages $(PACKAGES)
 
 test: packages $(VENV)/.test
-	@$(MAKE) --no-print-directory check unit properties conversations scenarios real
+	@$(MAKE) --no-print-directory check unit properties conversations scenarios real crash
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .
@@ -67,7 +67,10 @@ scenarios: $(VENV)/.test
 	$(SUITE) 240 $(PYTEST) tests/scenarios
 
 real: $(VENV)/.test
-	$(SUITE) 360 $(PYTEST) tests/interop tests/crash
+	$(SUITE) 420 $(PYTEST) tests/interop
+
+crash: $(VENV)/.test
+	$(SUITE) 240 $(PYTEST) tests/crash
 
 # The crash rig, long form: about a quarter of an hour.
 soak: packages $(VENV)/.test
