@@ -28,7 +28,7 @@ from mta.mail.envelope import Content, Kind, Message, NewRecipient, Recipient, S
 from mta.mail.outcome import Deferred, Failed, Relayed
 from mta.routing.router import Router, build_router
 from mta.scheduler.scheduler import Scheduler
-from mta.spool.contract import Acceptance, Change, Event, Selection, Spool
+from mta.spool.contract import Acceptance, Altered, Change, Event, Selection, Spool
 from mta.spool.memory import MemorySpool
 from mta.spool.sqlite import SqliteSpool, open_spool
 from mta.testing.pumped_reactor import PumpedReactor
@@ -215,12 +215,16 @@ class ScheduledHouse:
             self.clock.advance(0)
         return message.id
 
-    def alter(self, change: Change, *messages: int, **selection: Any) -> int:
-        """What `mta queue hold` and its like do; how many recipients were changed."""
+    def alter(self, change: Change, *messages: int, then: Callable[[], None] = lambda: None, **selection: Any) -> int:
+        """What `mta queue hold` and its like do; how many recipients were changed. `then` is called when it is done."""
         chosen = Selection(messages=messages, **selection)
-        altered = self.done(self.spool.alter(chosen, change, self.now(), "tester"))
-        self.scheduler.altered(change, altered)
-        return int(altered.changed)
+
+        def tell(altered: Altered) -> int:
+            self.scheduler.altered(change, altered)
+            then()
+            return altered.changed
+
+        return int(self.done(self.spool.alter(chosen, change, self.now(), "tester").addCallback(tell)))
 
     def pass_time(self, seconds: float) -> None:
         """From one timer to the next, so that nothing happens later than it should."""
