@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from mta.config.via import TLS_MARK
 
@@ -26,27 +27,24 @@ class TlsLevel(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`domain` by its MX, or else the one `host`. `port` 0: that of MX hosts. `at_once`: TLS before the greeting (RFC 8314)."""
+    """`domain` by its MX, or else the one `host`. `port` 0: that of MX hosts. `at_once`: TLS before the greeting (RFC 8314).
+
+    `address` is the host's, when it is named by one.
+    """
 
     domain: str
     host: str
     port: int
     level: TlsLevel
     at_once: bool = False
+    address: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
         return self.domain or self.host
 
-    @property
-    def address(self) -> str:
-        """The host's, when it is named by an address; else ""."""
-        try:
-            return str(ipaddress.ip_address(self.host))
-        except ValueError:
-            return ""
 
-
+@lru_cache(maxsize=1024)  # a destination is forgotten and met again with each message, when its connection is not kept
 def parse_target(key: str) -> Target:
     """Raises ValueError for a key that names no next hop."""
     place, mark, word = key.partition(TLS_MARK)
@@ -64,4 +62,12 @@ def parse_target(key: str) -> Target:
     if at_once:
         level = max(level, TlsLevel.ENCRYPT)
     number = int(port.removeprefix(":") or (465 if at_once else 25))
-    return Target("", host.removeprefix("IPv6:"), number, level, at_once)
+    host = host.removeprefix("IPv6:")
+    return Target("", host, number, level, at_once, _address(host))
+
+
+def _address(host: str) -> str:
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return ""
