@@ -70,6 +70,7 @@ async def test_a_peer_that_falls_silent_is_left_at_its_time_and_not_before(hops:
     hops.clock.pump([1] * (STALLS[where] - 1))
     assert not result.called
     hops.clock.pump([1] * 3)
+    await until(lambda: result.called)
     attempt = await result
     assert isinstance(only(attempt), Deferred)
     assert only(attempt).uncertain == (where == ".")
@@ -85,6 +86,7 @@ async def test_a_trickle_of_octets_buys_no_time(hops: NextHops) -> None:
         remote.sessions[0].wire.write(b"-")
         await pause()
     hops.clock.pump([1] * 5)
+    await until(lambda: result.called)
     assert isinstance(only(await result), Deferred)
 
 
@@ -209,6 +211,7 @@ async def test_a_smart_host_that_falls_silent_is_left_at_its_time_and_not_before
     hops.clock.pump([1] * (SILENCE[where] - 1))
     assert not result.called
     hops.clock.pump([1] * 3)
+    await until(lambda: result.called)
     attempt = await result
     assert kinds(attempt) == {Deferred}
     assert only(attempt).uncertain == (where == ".")
@@ -233,6 +236,7 @@ async def test_a_peer_that_reads_no_content_is_left_after_three_minutes(hops: Ne
     hops.clock.pump([1] * 170)
     assert not result.called
     hops.clock.pump([1] * 20)
+    await until(lambda: result.called)
     attempt = await result
     assert kinds(attempt) == {Deferred}
     assert not only(attempt).uncertain

@@ -227,7 +227,8 @@ async def test_a_credential_is_for_its_host_and_port_alone(
     hops.logins = Logins(
         {("mx1.example.org", 0): credential()}
     )  # whoever makes the MX record would choose who hears it
-    await hops.agent(tls=trusting).deliver(job("mx:example.org", "a@example.org"))
+    attempt = await hops.agent(tls=trusting).deliver(job("mx:example.org", "a@example.org"))
+    assert isinstance(only(attempt), Relayed)
     assert not knows_the_secret(heard(remote))
 
 
