@@ -5,7 +5,9 @@ Nothing here believes a pragma: what must hold is read back.
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
@@ -62,6 +64,22 @@ def open_writer(path: Path, vfs: str | None = None) -> apsw.Connection:
     return connection
 
 
+@contextlib.contextmanager
+def committing(connection: apsw.Connection) -> Iterator[None]:
+    """One transaction, durable at the end. Raises apsw.Error.
+
+    apsw's own `with connection` keeps the interpreter to itself while it syncs: the reactor stood still for 50 ms each time.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
 def open_reader(path: Path, vfs: str | None = None) -> apsw.Connection:
     """A connection that only reads, beside the writer. Raises apsw.Error."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
@@ -95,7 +113,7 @@ def migrate(connection: apsw.Connection, folder: Path) -> tuple[int, int]:
             "Start the newer release again: there is no way back"
         )
     for version in range(found + 1, newest + 1):
-        with connection:
+        with committing(connection):
             connection.execute(scripts[version].read_text(encoding="utf-8"))
             if version > 1:
                 connection.execute("UPDATE meta SET schema_version = ?", (version,))

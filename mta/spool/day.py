@@ -19,7 +19,7 @@ import apsw
 from mta.mail.address import Address
 from mta.mail.envelope import Message, Recipient
 from mta.spool.contract import JournalEntry
-from mta.spool.database import BUSY_MS, SCHEMA, migrate
+from mta.spool.database import BUSY_MS, SCHEMA, committing, migrate
 from mta.spool.journal import unfold
 from mta.spool.queries import MESSAGE_LIST, RECIPIENT_LIST
 from mta.spool.rows import (
@@ -151,7 +151,7 @@ class Day:
         attach(self.connection, database, vfs)
         those = (json.dumps([one.message for one in told]),)
         found = sorted([term, one.message] for one in told for term in one.terms)
-        with self.connection:
+        with committing(self.connection):
             for statement in _COPY:
                 self.connection.execute(statement, those)
             self.connection.execute(_TERMS, (json.dumps(found),))

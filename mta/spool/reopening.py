@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 
 from mta.spool.contract import SpoolFailed
-from mta.spool.database import open_writer
+from mta.spool.database import committing, open_writer
 
 CHECK_SECONDS = 2.0  # at most; a large database is checked as far as that goes
 _CHECK_STEPS = 10_000  # virtual machine instructions between two looks at the clock
@@ -27,7 +27,7 @@ def reopen(path: Path, refused: Sequence[int], vfs: str | None = None) -> apsw.C
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         _check(connection)
         if refused:
-            with connection:
+            with committing(connection):
                 for message in refused:
                     for table, column in (("journal", "message"), ("recipient", "message"), ("message", "id")):
                         connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (message,))

@@ -47,7 +47,7 @@ from mta.spool.contract import (
     SpoolStatus,
     SpoolUnusable,
 )
-from mta.spool.database import SCHEMA, check_sqlite, migrate, open_writer
+from mta.spool.database import SCHEMA, check_sqlite, committing, migrate, open_writer
 from mta.spool.disk import (
     FreeSpace,
     ShardLock,
@@ -331,7 +331,7 @@ def _make_ready(paths: ShardPaths, clock: Callable[[], float], vfs: str | None) 
     try:
         found, _ = migrate(connection, SCHEMA / "spool")
         if not found:
-            with connection:
+            with committing(connection):
                 connection.execute("UPDATE meta SET shard = ?, marker = ?", (paths.shard, new_marker()))
         meta: Row | None = connection.execute("SELECT shard, marker, high_water FROM meta").fetchone()
         if meta is None:
@@ -354,7 +354,7 @@ def _make_ready(paths: ShardPaths, clock: Callable[[], float], vfs: str | None) 
         for table in ("message", "recipient"):
             high_water = max(high_water, connection.execute(f"SELECT max(id) FROM {table}").get or 0)
         reserved = IdentifierSource(paths.shard, clock, high_water).next() + HIGH_WATER_BLOCK
-        with connection:
+        with committing(connection):
             connection.execute("UPDATE meta SET high_water = ?", (reserved,))
         return int(high_water)
     finally:
