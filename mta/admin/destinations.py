@@ -10,6 +10,7 @@ from mta.admin.house import Caller, House, ReadableSpool
 from mta.spool.contract import SpoolError
 
 DESTINATIONS_MAX = 10_000
+SLICE = 500  # of a scheduler's in one turn of the reactor: 1 ms
 
 
 async def destinations(house: House, caller: Caller, arguments: Arguments) -> dict[str, Any]:
@@ -27,28 +28,44 @@ async def destinations(house: House, caller: Caller, arguments: Arguments) -> di
     return {"destinations": rows[:limit], "more": max(0, len(rows) - limit), "now": house.now()}
 
 
-async def _of_shard(house: House, shard: ReadableSpool) -> list[dict[str, Any]]:
-    """What the spool has, and over it what a running scheduler knows better."""
-    rows: dict[str, dict[str, Any]] = {}
+async def recorded(shard: ReadableSpool) -> list[dict[str, Any]]:
+    """What the spool alone knows: suspensions, and limits learned before the last stop."""
+    rows = []
     for record in await shard.destinations():
-        row = rows[record.key] = _empty(shard.shard, record.key)
+        row = _empty(shard.shard, record.key)
         row["suspended_until"] = record.suspended_until
         row["suspensions"] = record.suspensions
         row["limit"] = record.learned_limit
         row["last_reply"] = f"{record.code or ''} {record.status} {record.reason}".strip()
+        rows.append(row)
+    return rows
+
+
+async def _of_shard(house: House, shard: ReadableSpool) -> list[dict[str, Any]]:
+    """What the spool has, and over it what a running scheduler knows better."""
+    rows = {row["destination"]: row for row in await recorded(shard)}
     for waiting in await shard.waiting():
         row = rows.setdefault(waiting.destination, _empty(shard.shard, waiting.destination))
         row["waiting"], row["next_attempt"] = waiting.recipients, waiting.next_attempt
     scheduler = house.scheduler_of(shard.shard)
-    for live in scheduler.destinations() if scheduler is not None else ():
-        row = rows.setdefault(live["destination"], _empty(shard.shard, live["destination"]))
-        row["waiting"] += live["in_memory"]
-        row["in_use"] = live["in_flight"]
-        for key in ("in_memory", "limit", "site", "site_limit", "suspended_until", "suspensions"):
-            row[key] = live[key]
-        row["site_in_use"] = live["site_in_flight"]
-        row["last_reply"] = live["last_reply"] or row["last_reply"]
+    if scheduler is None:
+        return list(rows.values())
+    known = scheduler.known()
+    for first in range(0, len(known), SLICE):
+        if first:
+            await house.pause()
+        for live in scheduler.destinations(known[first : first + SLICE]):
+            _overlay(rows.setdefault(live["destination"], _empty(shard.shard, live["destination"])), live)
     return list(rows.values())
+
+
+def _overlay(row: dict[str, Any], live: dict[str, Any]) -> None:
+    row["waiting"] += live["in_memory"]
+    row["in_use"] = live["in_flight"]
+    row["site_in_use"] = live["site_in_flight"]
+    for key in ("in_memory", "limit", "site", "site_limit", "suspended_until", "suspensions"):
+        row[key] = live[key]
+    row["last_reply"] = live["last_reply"] or row["last_reply"]
 
 
 def _empty(shard: int, key: str) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from mta.config.settings import Settings
 from mta.inbound.reception import Reception
@@ -60,7 +60,9 @@ class SchedulerFace(Protocol):
 
     def flush(self, destinations: Collection[str] | None = None) -> int: ...
 
-    def destinations(self) -> list[dict[str, Any]]: ...
+    def known(self) -> list[str]: ...
+
+    def destinations(self, keys: Iterable[str]) -> list[dict[str, Any]]: ...
 
     def status(self) -> dict[str, object]: ...
 
@@ -118,6 +120,7 @@ class House:
     started_at: float = 0.0
     boot: int = 0
     running: bool = True
+    pause: Callable[[], Deferred[None]] = lambda: succeed(None)  # until the reactor's next turn
     parts: Mapping[str, Callable[[], object]] = field(default_factory=dict)  # further sections of `mta status`
     pid: int = field(default_factory=os.getpid)
 

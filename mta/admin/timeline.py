@@ -78,6 +78,9 @@ def octets(number: float) -> str:
     return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
 
 
+_SILENT = frozenset({None, "DNS", "connect"})  # phases in which nothing was said yet
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     kind: str
@@ -137,9 +140,28 @@ def _ended(word: str) -> Callable[[_Entry, When], str]:
             text += "; it may have been delivered"
         if data.get("next"):
             text += f"; next attempt {when(float(data['next']))}"
-        return text
+        return text + _particulars(data)
 
     return told
+
+
+def _particulars(data: Data) -> str:
+    """Which attempt it was, where it ended and how long it took, and in what form the content went."""
+    parts = [f"attempt {data['attempt']}"] if data.get("attempt", 0) > 1 and not _never_tried(data) else []
+    tries = data.get("tries")
+    if isinstance(tries, list) and tries and isinstance(tries[-1], dict):
+        last = tries[-1]
+        if data.get("next") or data.get("expired"):
+            parts.append(f"ended at {_text(last, 'phase')}")
+        parts.append(f"{float(last.get('seconds') or 0):.1f} s")
+    if data.get("rendition"):
+        parts.append(f"content {_text(data, 'rendition')}")
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _never_tried(data: Data) -> bool:
+    """It expired behind a suspended destination, without an attempt of its own."""
+    return bool(data.get("expired")) and "tries" not in data
 
 
 def _host(data: Data) -> str:
@@ -150,11 +172,16 @@ def _host(data: Data) -> str:
         host, address = _text(last, "host"), _text(last, "address")
         name = f"{host} [{address}]" if host and address and host != address else host or f"[{address}]"
         return (
-            f"{'at' if data.get('next') or data.get('expired') else 'by'} {name}"
-            + (f" over {_text(last, 'tls')}" if last.get("tls") else "")
-            + _circumstances(last)
+            f"{'at' if data.get('next') or data.get('expired') else 'by'} {name}" + _safety(last) + _circumstances(last)
         )
     return f"({_text(data, 'destination')})" if data.get("destination") else ""
+
+
+def _safety(tried: Data) -> str:
+    """What protected the conversation, where there was one."""
+    if tried.get("tls"):
+        return f" over {_text(tried, 'tls')}"
+    return "" if tried.get("phase") in _SILENT else " in clear text"
 
 
 def _circumstances(tried: Data) -> str:
@@ -173,8 +200,7 @@ def _tries(entry: Data, recipient: str) -> Iterator[Line]:
         if isinstance(each, dict):
             name = _text(each, "host") or _text(each, "address")
             text = f"    tried {name} [{_text(each, 'address')}] before: {_text(each, 'reply')} (at {_text(each, 'phase')})"
-            text += f" over {_text(each, 'tls')}" if each.get("tls") else ""
-            text += _circumstances(each)
+            text += _safety(each) + _circumstances(each)
             yield Line(float(each.get("at") or entry["at"]), recipient, text)
 
 

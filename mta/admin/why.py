@@ -6,9 +6,11 @@ journal has them; mta.admin.timeline puts them into words.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mta.admin.arguments import Arguments, address_pattern, number_of, text_of
+from mta.admin.destinations import recorded
 from mta.admin.errors import NOT_FOUND, TEMPORARY, VerbError
 from mta.admin.house import Caller, House, ReadableSpool, Sought, Story
 from mta.admin.queue import message_data, recipient_data
@@ -58,10 +60,27 @@ async def why(house: House, caller: Caller, arguments: Arguments) -> dict[str, A
     newest = sorted(stories.values(), key=lambda story: story.message.id)[-limit:]
     return {
         "messages": [story_data(story) for story in newest],
+        "suspended": await _suspended(house, newest),
         "refusals": sorted(refusals, key=lambda note: float(note.get("at", 0))),
         "more": len(stories) > len(newest) or len(newest) == limit or len(refusals) == limit,
         "now": house.now(),
     }
+
+
+async def _suspended(house: House, stories: Sequence[Story]) -> dict[str, dict[str, Any]]:
+    """Of the destinations that these still wait for, those that nobody goes to now: until when, and what they said."""
+    found: dict[str, dict[str, Any]] = {}
+    for story in stories:
+        shard = house.shard_of(story.message.id)
+        waiting = {each.destination for each in story.recipients if each.state is State.QUEUED} - found.keys()
+        if not waiting or shard is None:
+            continue
+        scheduler = house.scheduler_of(shard.shard)
+        rows = scheduler.destinations(waiting) if scheduler is not None else await recorded(shard)
+        for row in rows:
+            if row["destination"] in waiting and row["suspended_until"] > house.now():
+                found[row["destination"]] = {key: row[key] for key in ("suspended_until", "last_reply")}
+    return found
 
 
 def _nothing(sought: Sought) -> str:

@@ -8,7 +8,7 @@ import click
 
 from mta.admin.timeline import headline, refusal, tell
 from mta.cli.face import Face, pass_face
-from mta.cli.show import clock, print_json
+from mta.cli.show import clock, escaped, print_json
 
 
 @click.command
@@ -37,7 +37,7 @@ def why(face: Face, what: str, limit: int, as_json: bool) -> None:
         print_json(data)
         return
     for story in data["messages"]:
-        _print_story(story, data["now"])
+        _print_story(story, data["now"], data.get("suspended", {}))
     if data["refusals"]:
         click.echo("refused at the door:")
         for note in data["refusals"]:
@@ -47,7 +47,7 @@ def why(face: Face, what: str, limit: int, as_json: bool) -> None:
         click.echo(f"(the newest {limit}; --limit shows more)", err=True)
 
 
-def _print_story(story: dict[str, Any], now: float) -> None:
+def _print_story(story: dict[str, Any], now: float, suspended: dict[str, Any]) -> None:
     click.echo(f"{story['message']['id']} {headline(story)}")
     several = len(story["recipients"]) > 1
     for line in tell(story, clock):
@@ -55,13 +55,19 @@ def _print_story(story: dict[str, Any], now: float) -> None:
         click.echo(f"  {clock(line.at)}  {whom}{line.text}")
     for each in story["recipients"]:
         if each["state"] == "queued":
-            click.echo(f"  {'now':<19}  " + (f"<{each['recipient']}> " if several else "") + _waiting(each, now))
+            click.echo(
+                f"  {'now':<19}  " + (f"<{each['recipient']}> " if several else "") + _waiting(each, now, suspended)
+            )
     click.echo()
 
 
-def _waiting(recipient: dict[str, Any], now: float) -> str:
+def _waiting(recipient: dict[str, Any], now: float, suspended: dict[str, Any]) -> str:
     if recipient["held"]:
         return "held: waits for `mta queue release`"
+    if recipient["destination"] in suspended and not recipient["active"]:
+        why = suspended[recipient["destination"]]
+        until, reply = clock(why["suspended_until"]), escaped(why["last_reply"])
+        return f"waits: {escaped(recipient['destination'])} is suspended until {until} ({reply}); `mta queue flush` ends that"
     if recipient["active"]:
         return "an attempt is under way"
     if recipient["next_attempt"] <= now:

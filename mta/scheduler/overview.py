@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from heapq import nlargest
 from typing import Any
 
 from mta.mail.outcome import Outcome
 from mta.scheduler.destinations import Destination
 from mta.scheduler.heads import Heads
 
+BUSIEST = 50
 
-def destinations(heads: Heads, now: float, at: float) -> list[dict[str, Any]]:
-    """Of each destination in memory. `now`: wall time, in which a suspension's end is told; `at`: the monotonic clock."""
-    return [_destination(each, now, at) for each in heads.destinations.values()]
+
+def busiest(heads: Heads) -> list[str]:
+    """Destinations with the most work, and those that are suspended."""
+    busy = (each for each in heads.destinations.values() if each.rows or each.in_flight or each.suspended_until)
+    return [each.key for each in nlargest(BUSIEST, busy, key=lambda each: each.rows + each.in_flight)]
+
+
+def destinations(heads: Heads, keys: Iterable[str], now: float, at: float) -> list[dict[str, Any]]:
+    """`now`: wall time, in which a suspension's end is told; `at`: the monotonic clock."""
+    found = (heads.destinations.get(key) for key in keys)
+    return [_destination(each, now, at) for each in found if each is not None]
 
 
 def _destination(each: Destination, now: float, at: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ Wall time is read from `now` and decides what is due and what expires; timers an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet import defer
@@ -449,9 +449,14 @@ class Scheduler:
             "blocked": self._settler.blocked,
             "hot_octets": heads.hot_octets,
             "clock_in_doubt": self._doubt.look(),
-            "destinations": self.destinations(),
+            "destinations_known": len(heads.destinations),
+            "destinations": self.destinations(overview.busiest(heads)),
         }
 
-    def destinations(self) -> list[dict[str, Any]]:
-        """How each destination in memory is."""
-        return overview.destinations(self._heads, self._now(), self._clock.seconds())
+    def known(self) -> list[str]:
+        """Destinations in memory."""
+        return list(self._heads.destinations)
+
+    def destinations(self, keys: Iterable[str]) -> list[dict[str, Any]]:
+        """How each of these is, as far as it is in memory."""
+        return overview.destinations(self._heads, keys, self._now(), self._clock.seconds())

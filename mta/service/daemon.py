@@ -16,7 +16,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from mta.admin.archive import FileArchive
@@ -133,6 +133,7 @@ class Daemon(Service):
             now=self._now,
             started_at=self._started_at,
             boot=self._owner,
+            pause=lambda: deferLater(self._reactor, 0),
             parts={"sessions": lambda: self._way.doors.sessions},
         )
         factory = ControlFactory(self.house, lambda work: self._reactor.callLater(0, work))

@@ -238,7 +238,7 @@ class ScheduledHouse:
 
     def destination(self, key: str) -> dict[str, Any]:
         """As the scheduler tells it; empty when it has none such."""
-        return next((each for each in self.scheduler.destinations() if each["destination"] == key), {})
+        return next(iter(self.scheduler.destinations([key])), {})
 
     def states(self, message: int) -> list[State]:
         found = self.done(self.spool.message(message))

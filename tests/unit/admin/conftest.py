@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -163,8 +163,11 @@ class SchedulerDouble:
         self.flushed.append(destinations)
         return 2
 
-    def destinations(self) -> list[dict[str, Any]]:
-        return self.live
+    def known(self) -> list[str]:
+        return [each["destination"] for each in self.live]
+
+    def destinations(self, keys: Iterable[str]) -> list[dict[str, Any]]:
+        return [each for each in self.live if each["destination"] in keys]
 
     def status(self) -> dict[str, object]:
         return {"shard": self.shard, "in_flight": 3}

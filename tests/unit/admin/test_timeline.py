@@ -57,9 +57,9 @@ TRY = {
         (
             "deferred",
             {"code": 451, "status": "4.7.1", "text": "Greylisted", "destination": "mx:example.net", "next": 300.0,
-             "tries": [TRY]},
+             "tries": [TRY | {"phase": "RCPT"}], "attempt": 3, "rendition": "as accepted"},
             "deferred at mx1.example.net [192.0.2.1] over TLSv1.3 TLS_AES_256_GCM_SHA384: 451 4.7.1 Greylisted; "
-            "next attempt T+300",
+            "next attempt T+300 (attempt 3; ended at RCPT; 0.5 s; content as accepted)",
         ),
         (
             "failed",
@@ -70,7 +70,17 @@ TRY = {
             "relayed",
             {"code": 250, "status": "2.0.0", "text": "Ok: queued as 4711", "tries": [TRY], "uncertain": True},
             "taken by mx1.example.net [192.0.2.1] over TLSv1.3 TLS_AES_256_GCM_SHA384: 250 2.0.0 Ok: queued as 4711; "
-            "it may have been delivered",
+            "it may have been delivered (0.5 s)",
+        ),
+        (
+            "failed",
+            {"code": 0, "status": "4.4.1", "text": "refused", "destination": "mx:example.net", "expired": "5.4.7", "attempt": 7},
+            "failed (mx:example.net): 4.4.1 refused; its lifetime is over",
+        ),
+        (
+            "relayed",
+            {"code": 250, "status": "2.0.0", "text": "Ok", "tries": [TRY | {"tls": ""}], "attempt": 1, "rendition": "as accepted"},
+            "taken by mx1.example.net [192.0.2.1] in clear text: 250 2.0.0 Ok (0.5 s; content as accepted)",
         ),
         ("reported", {"report": "0000000000009", "kind": "failed", "to": "a@example.org"},
          "a report (failed) was sent to <a@example.org> as 0000000000009"),
@@ -102,7 +112,7 @@ def test_how_well_a_host_was_known_is_told() -> None:
     last = {**TRY, "tls": "TLSv1.3 X", "verified": True, "login": "SCRAM-SHA-256"}
     lines = words(("relayed", 7, {"code": 250, "tries": [refused, last]}))
     assert "over TLSv1.3 X, certificate verified, logged in by SCRAM-SHA-256" in lines[0]
-    assert lines[1].endswith("before: 451 no (at MAIL), STARTTLS refused: 454 4.7.0 not now")
+    assert lines[1].endswith("before: 451 no (at MAIL) in clear text, STARTTLS refused: 454 4.7.0 not now")
 
 
 def test_text_from_the_wire_is_escaped() -> None:

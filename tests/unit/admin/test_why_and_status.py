@@ -11,7 +11,7 @@ from mta.admin.errors import CONFIGURATION, NOT_FOUND, TEMPORARY, UNAVAILABLE, U
 from mta.admin.house import Reloaded, Story
 from mta.mail.envelope import State
 from mta.mail.identifiers import parse_id
-from mta.spool.contract import Claimed, Event, JournalEntry, SpoolError
+from mta.spool.contract import Claimed, DestinationRecord, Event, JournalEntry, SpoolError
 
 
 def finish(furnished: Any, identifier: str, spool: int = 0) -> None:
@@ -128,3 +128,26 @@ def test_a_refused_reload_tells_all_problems(furnished: Any) -> None:
     assert error.details == {"problems": ["mta.toml:3: one", "mta.toml:9: two"], "generation": 4}
     furnished.house.reload = None
     assert furnished.refused("config.reload").code == UNAVAILABLE
+
+
+def test_what_waits_for_a_suspended_destination_is_told_why(furnished: Any) -> None:
+    identifier = furnished.spools[0].put("a@example.org", "b@example.net")
+    assert furnished.do("why", what=identifier)["suspended"] == {}
+    row = {
+        "destination": "mx:example.net",
+        "suspended_until": furnished.house.now() + 60,
+        "last_reply": "4.4.1 refused",
+    }
+    furnished.schedulers[0].live = [row]
+    assert furnished.do("why", what=identifier)["suspended"] == {
+        "mx:example.net": {"suspended_until": furnished.house.now() + 60, "last_reply": "4.4.1 refused"}
+    }
+
+
+def test_of_a_stopped_daemon_the_record_tells_it(furnished: Any) -> None:
+    identifier = furnished.spools[0].put("a@example.org", "b@example.net")
+    until = furnished.house.now() + 60
+    furnished.spools[0].records = [DestinationRecord("mx:example.net", until, 1, 0, 421, "4.7.0", "busy")]
+    furnished.house.readers, furnished.house.spools, furnished.house.schedulers = furnished.spools, (), ()
+    told = furnished.do("why", what=identifier)["suspended"]
+    assert told == {"mx:example.net": {"suspended_until": until, "last_reply": "421 4.7.0 busy"}}
