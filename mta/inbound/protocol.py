@@ -14,13 +14,13 @@ from typing import Protocol as TypingProtocol
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer, IReactorTime
-from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mta.inbound.deadlines import Deadlines
 from mta.inbound.listener import Listener
 from mta.inbound.login import Login
+from mta.inbound.patience import TimedSession
 from mta.inbound.reception import Reception
 from mta.inbound.session import Session
 from mta.mail import reply
@@ -34,8 +34,6 @@ from mta.telemetry.metrics import counter
 from mta.tls.describe import describe
 
 PENALTY_SECONDS = 1.0  # what each reply past the soft error limit waits
-RATE_GRACE_SECONDS = 30.0  # content is not called slow before
-CONTENT_GRACE = 2  # how many times the session's time a session may last whose content is still coming
 CLOSING_SECONDS = 10.0  # how long a client may take to read our last word
 EVENTS_A_TURN = 400  # law 13: a packet of thousands of commands gives way to others after about 2 ms
 
@@ -63,34 +61,24 @@ class Host(TypingProtocol):
 
 
 @implementer(IHandshakeListener, IPushProducer)
-class ESMTP(Protocol):
+class ESMTP(TimedSession):
     """One connection."""
 
-    __slots__ = (
-        "_counts", "_greeting", "_limits", "_login", "_owed", "_paused_for", "_pumping", "_resumption", "_seconds", "bucket", "closed_because", "content_began", "content_octets", "deadline",
-        "engine", "factory", "opened", "session",
-    )  # fmt: skip
+    __slots__ = ("_greeting", "_login", "_owed", "_pumping", "_resumption", "closed_because", "factory")
     factory: Host
 
     def __init__(self, factory: Host, peer: str, port: int) -> None:
         self.factory = factory
         listener = factory.listener
-        self.session = Session(factory.reception, listener, peer, port, self._content_may_flow)
         normalize = listener.profile.normalize or _within(peer, listener.normalize_networks)
-        self.engine = ServerEngine(listener.profile, over_tls=listener.implicit_tls, normalize=normalize)
-        self.engine.mechanisms = listener.mechanisms(over_tls=listener.implicit_tls)
-        self._limits = listener.limits
-        self._counts = factory.reception.counts
-        self._seconds: Callable[[], float] = factory.clock.seconds
-        self.bucket: set[Any] | None = None
+        engine = ServerEngine(listener.profile, over_tls=listener.implicit_tls, normalize=normalize)
+        engine.mechanisms = listener.mechanisms(over_tls=listener.implicit_tls)
+        session = Session(factory.reception, listener, peer, port, self._content_may_flow)
+        super().__init__(session, engine, factory.reception.counts, factory.clock)
         self.closed_because = ""
-        self.content_began = 0.0
-        self.content_octets = 0
-        self.opened = self.deadline = 0.0
         self._greeting: Reply | None = None  # of implicit TLS, until the handshake is done
         self._login: Login | None = None
         self._owed = 0  # octets of content that the disk has not dealt with
-        self._paused_for: set[str] = set()
         self._pumping = False
         self._resumption: Any = None
 
@@ -365,54 +353,6 @@ class ESMTP(Protocol):
         if transport is not None:
             transport.unregisterProducer()
             transport.loseConnection()
-
-    # --- time -----------------------------------------------------------------------------------------------------
-
-    def _command_seconds(self) -> float:
-        return self._limits.stress_timeout if self._counts.stress else self._limits.command_timeout
-
-    def look(self, now: float) -> float:
-        """Watched: what has run out?"""
-        engine, limits = self.engine, self._limits
-        if engine.mode is Mode.CLOSED:
-            if now >= self.deadline and self.transport is not None:
-                cast(Any, self.transport).abortConnection()
-            return self.deadline
-        if self.session.accepting:
-            return now + 1.0  # a commit is no fault of the client's
-        if self._counts.stress and engine.mode is Mode.LINE:
-            self.deadline = min(self.deadline, now + limits.stress_timeout)
-        if self.content_began and self._too_slow(now, limits.data_rate):
-            self.close(reply.TOO_SLOW, "content too slow")
-        elif now >= self.deadline and (self._paused_for or not self.content_began):
-            if engine.mode is Mode.HANDSHAKE or (engine.over_tls and not self.session.tls):
-                self.close(reply.IDLE_TOO_LONG, "handshake timed out")
-                cast(Any, self.transport).abortConnection()  # there is nothing to say goodbye with
-            else:
-                self.close(reply.IDLE_TOO_LONG, "idle")
-        elif now - self.opened >= limits.session_timeout * (1 if not self.content_began else CONTENT_GRACE):
-            self.close(reply.SESSION_TOO_LONG, "session too long")
-        return max(self.deadline, now + 1.0)
-
-    def _too_slow(self, now: float, rate: int) -> bool:
-        """Of what comes, kept or not, in windows: what came fast excuses no standstill, and our own pauses don't count."""
-        seconds = now - self.content_began
-        if not self._paused_for:
-            if seconds <= RATE_GRACE_SECONDS:
-                return False
-            if self.content_octets < rate * seconds:
-                return True
-        self.content_began, self.content_octets = now, 0
-        return False
-
-    def close(self, answer: Reply, reason: str) -> None:
-        """End the session from our side. A client that does not read is not told: its connection is cut."""
-        deaf = "output" in self._paused_for
-        self.engine.close(answer, reason)
-        self._paused_for.discard("output")
-        self._pump()
-        if deaf and self.transport is not None:
-            cast(Any, self.transport).abortConnection()
 
 
 def _nobody_waits() -> None:
