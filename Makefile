@@ -74,7 +74,7 @@ crash: $(VENV)/.test
 
 # The crash rig, long form: about a quarter of an hour.
 soak: packages $(VENV)/.test
-	MTA_SOAK=1 $(SUITE) 3600 $(PYTEST) tests/crash/test_kill.py tests/crash/test_power_cut.py
+	MTA_SOAK=1 $(SUITE) 3600 $(PYTEST) tests/crash
 
 # About twenty minutes. BENCH="--quick" for two, "--help" for all options.
 # The peers are Debian's packages, so ours runs on Debian's interpreter where there is one: another build of Python is up to a fifth

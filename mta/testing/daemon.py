@@ -100,7 +100,8 @@ class Daemon:
         key = self.directory / "key.pem"
         if not key.exists():
             command = [sys.executable, "-m", "mta.tls.selfsigned", "--certificate", str(self.directory / "cert.pem")]
-            subprocess.run([*command, "--key", str(key), self.hostname], check=True, env=self._environment())
+            command += ["--key", str(key), self.hostname]
+            subprocess.run(command, check=True, env=self._environment(), stdout=subprocess.DEVNULL)
         for name, password in (self.users or {}).items():
             self.mta("user", "add", name, "--stdin", stdin=password + "\n")
 

@@ -10,11 +10,12 @@ for each that is missing (`returned`). Nothing here knows how mail is sent or wh
 from __future__ import annotations
 
 import base64
+import bisect
 import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -116,6 +117,27 @@ def judge_copies(
         corrupt=tuple(each.mark or "unmarked" for each, sent in known if sent is None or sent.digest != each.digest),
         open=len(ledger.marks("open")),
     )
+
+
+def repeated(
+    found: Iterable[Copy], starts: Sequence[float], way: Callable[[Copy], str]
+) -> tuple[list[Copy], Counter[tuple[int, str]]]:
+    """Second copies that no restart explains; and, for each start of the MTA (their times) and each way out, the messages that came again.
+
+    A message that was under way when the MTA died is sent again by the next one: once a restart and message, to whom it
+    was sent before. Anything beyond is a fault.
+    """
+    unexplained, again = [], set()
+    latest: dict[Owed, int] = {}
+    for each in sorted(found, key=lambda copy: copy.at):
+        generation = bisect.bisect_right(starts, each.at)
+        before = latest.get((each.mark, each.recipient))
+        if before == generation:
+            unexplained.append(each)
+        elif before is not None:
+            again.add((generation, way(each), each.mark))
+        latest[each.mark, each.recipient] = generation
+    return unexplained, Counter((generation, to) for generation, to, _ in again)
 
 
 def copy_of(message: bytes, recipient: str, at: float = 0.0) -> Copy:

@@ -16,14 +16,13 @@ who has a mailbox too: so acceptance, both ways out, partial outcomes and report
 
 from __future__ import annotations
 
-import bisect
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mta.testing.daemon import Daemon
-from mta.testing.ledger import Copy, Ledger, Owed, Verdict, copy_of, judge_copies, returned_by
+from mta.testing.ledger import Copy, Ledger, Owed, Verdict, copy_of, judge_copies, repeated, returned_by
 from mta.testing.load import Load
 from mta.testing.processes import wait_for
 from mta.testing.sink import Sink
@@ -116,22 +115,8 @@ class Rig:
         return judge_copies(ledger, self.copies(), returned=self.returned())
 
     def repeated(self) -> tuple[list[Copy], Counter[tuple[int, str]]]:
-        """Second copies that no restart explains; and, for each start of the daemon and each way out, the messages that came again.
-
-        A message that was under way when the daemon died is sent again by the next one: once a restart and message, to whom it
-        was sent before. Anything beyond is a fault of ours.
-        """
-        unexplained, again = [], set()
-        seen: defaultdict[Owed, list[int]] = defaultdict(list)
-        for each in sorted(self.copies(), key=lambda copy: copy.at):
-            generation = bisect.bisect_right(self.starts, each.at)
-            before = seen[each.mark, each.recipient]
-            if before and before[-1] == generation:
-                unexplained.append(each)
-            elif before:
-                again.add((generation, "maildir" if each.recipient == _LOCAL else "smtp", each.mark))
-            before.append(generation)
-        return unexplained, Counter((generation, way) for generation, way, _ in again)
+        """As `ledger.repeated`; the ways out are the mailbox and the next hop."""
+        return repeated(self.copies(), self.starts, lambda copy: "maildir" if copy.recipient == _LOCAL else "smtp")
 
     def _files(self, local: str) -> list[Path]:
         folder = Path(f"/proc/{self.daemon.pid}/root{self.daemon.mail}/dev.test/{local}/new")

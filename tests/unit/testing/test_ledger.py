@@ -2,7 +2,7 @@
 
 import pytest
 
-from mta.testing.ledger import Copy, Ledger, Sent, compose, copies, judge, judge_copies, returned_by
+from mta.testing.ledger import Copy, Ledger, Sent, compose, copies, judge, judge_copies, repeated, returned_by
 
 BOTH = ("bob@dev.test", "ann@far.example")
 
@@ -68,3 +68,23 @@ def test_what_was_changed_on_its_way_is_corrupt(message: bytes) -> None:
 def test_newlines_of_either_kind_are_the_same_message(message: bytes) -> None:
     (copy,) = copies([message.replace(b"\r\n", b"\n")], BOTH[0])
     assert copy == Copy("a-1-x", ledger(BOTH[0]).sent["a-1-x"].digest, BOTH[0])
+
+
+def test_a_second_copy_is_explained_by_a_restart_between_alone() -> None:
+    came = [
+        Copy("m", "", "a@x", 1.0),
+        Copy("m", "", "b@x", 1.0),
+        Copy("m", "", "a@x", 11.0),
+        Copy("m", "", "b@x", 11.1),
+    ]
+    assert repeated(came, [0.0, 10.0, 20.0], lambda _copy: "smtp") == ([], {(2, "smtp"): 1})
+    again = [*came, Copy("m", "", "a@x", 12.0)]
+    assert repeated(again, [0.0, 10.0, 20.0], lambda _copy: "smtp")[0] == [again[-1]]
+    assert len(repeated(came, [0.0], lambda _copy: "smtp")[0]) == 2
+
+
+def test_copies_that_came_again_are_counted_by_restart_and_way_out() -> None:
+    came = [Copy(mark, "", "a@x", at) for mark in ("m", "n") for at in (1.0, 11.0, 21.0)]
+    assert repeated(came, [0.0, 10.0, 20.0], lambda copy: copy.mark)[1] == {
+        (2, "m"): 1, (2, "n"): 1, (3, "m"): 1, (3, "n"): 1
+    }  # fmt: skip
