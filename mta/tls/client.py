@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, rsa
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from service_identity import VerificationError
@@ -25,6 +27,7 @@ from mta.tls.server import VERSIONS
 
 # Old mail servers have 1024-bit keys and SHA-1 signatures: without verification, refusing them would mean clear text.
 OPPORTUNISTIC_CIPHERS = b"DEFAULT:@SECLEVEL=0"
+RSA_BITS_MIN = 2048  # as OpenSSL's security level 2
 _EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 # Failure types of RFC 8460 section 4.3
 MISMATCH, EXPIRED, INVALID = "certificate-host-mismatch", "certificate-expired", "validation-failure"
@@ -104,16 +107,29 @@ class ClientConnection:
 
     def _verify(self, _: SSL.Connection, certificate: X509, error: int, depth: int, good: int) -> bool:
         """OpenSSL asks at each certificate of the chain, the host's own last; an exception here would only land on stderr."""
+        shown = certificate.to_cryptography()
         if not good:
             self.problem = self.problem or (EXPIRED if error == _EXPIRED else INVALID)
+        elif not self._insist and is_weak(shown):  # where we insist, OpenSSL's security level says so itself
+            self.problem = self.problem or INVALID
         elif depth == 0 and not self.problem:
             # What is proven is kept only if nothing was wrong further up, and nothing is found wrong after this.
-            self.proven = names_of(certificate.to_cryptography(), self._names)
+            self.proven = names_of(shown, self._names)
             if not self.proven:
                 self.problem = MISMATCH
         if self.problem:
             self.proven = ()
         return not (self._insist and self.problem)
+
+
+def is_weak(certificate: x509.Certificate) -> bool:
+    """Good enough to encrypt, not to prove anything: a key or a signature that others can make (below 112 bits of security)."""
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey | dsa.DSAPublicKey) and key.key_size < RSA_BITS_MIN:
+        return True
+    if certificate.issuer == certificate.subject:  # an authority is trusted by being listed, not by its own signature
+        return False
+    return isinstance(certificate.signature_hash_algorithm, hashes.SHA1 | hashes.MD5)
 
 
 def names_of(certificate: x509.Certificate, names: Sequence[str]) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from OpenSSL import SSL
 from mta.config.model import Tls
 from mta.tls.certificate import TlsError
 from mta.tls.channel_binding import channel_binding
-from mta.tls.client import ClientContexts
 from mta.tls.describe import cipher_bits, describe
 from mta.tls.server import ServerContexts
 
@@ -206,68 +205,3 @@ def test_a_key_too_weak_for_openssl_is_refused_at_the_start(tmp_path):
 def test_no_certificate_at_all_is_an_error():
     with pytest.raises(TlsError, match="no certificate"):
         ServerContexts(Tls())
-
-
-# --- our own client ---------------------------------------------------------------------------------------------------
-@pytest.fixture
-def trusting(authority, tmp_path) -> ClientContexts:
-    path = tmp_path / "authority.pem"
-    authority.cert_pem.write_to_path(path)
-    return ClientContexts(trust=path)
-
-
-def test_the_opportunistic_client_asks_by_name_and_takes_any_certificate(configured, meet):
-    contexts = ServerContexts(configured("mail.example.org", "mx.example.net"))
-    outbound = ClientContexts().context_factory("mx.example.net")
-    client, server = meet(contexts, outbound.clientConnectionForTLS(None))
-    assert server.get_servername() == b"mx.example.net"
-    assert name_of(client) == "mx.example.net"
-
-
-def test_an_address_is_no_server_name(configured, meet):
-    contexts = ServerContexts(configured("mail.example.org"))
-    _, server = meet(contexts, ClientContexts().context_factory("192.0.2.1").clientConnectionForTLS(None))
-    assert server.get_servername() is None
-
-
-def test_a_verifying_client_takes_one_of_the_names(configured, meet, trusting):
-    contexts = ServerContexts(configured("mail.example.org"))
-    outbound = trusting.context_factory("mail.example.org", names=("example.org", "mail.example.org"), insist=True)
-    meet(contexts, outbound.clientConnectionForTLS(None))
-    assert (outbound.problem, outbound.proven) == ("", ("mail.example.org",))
-
-
-def test_a_verifying_client_refuses_another_name_and_an_unknown_authority(configured, meet, trusting):
-    contexts = ServerContexts(configured("mail.example.org"))
-    mismatched = trusting.context_factory("mail.example.org", names=("example.com",), insist=True)
-    with pytest.raises(SSL.Error):
-        meet(contexts, mismatched.clientConnectionForTLS(None))
-    assert mismatched.problem == "certificate-host-mismatch"
-    untrusted = ClientContexts().context_factory("mail.example.org", insist=True)
-    with pytest.raises(SSL.Error):
-        meet(contexts, untrusted.clientConnectionForTLS(None))
-    assert untrusted.problem == "validation-failure"
-
-
-def test_an_opportunistic_client_knows_what_it_could_verify_and_what_not(configured, meet, trusting, tmp_path):
-    contexts = ServerContexts(configured("mail.example.org"))
-    empty = tmp_path / "missing.pem"
-    for clients, names, found in (
-        (trusting, ("mail.example.org",), ("", ("mail.example.org",))),
-        (trusting, ("example.com",), ("certificate-host-mismatch", ())),
-        (ClientContexts(), ("mail.example.org",), ("validation-failure", ())),
-        (ClientContexts(trust=empty), ("mail.example.org",), ("validation-failure", ())),
-    ):
-        outbound = clients.context_factory("mail.example.org", names=names)
-        meet(contexts, outbound.clientConnectionForTLS(None))
-        assert (outbound.problem, outbound.proven) == found
-
-
-def test_a_reload_makes_new_connections_go_by_the_new_authorities(configured, meet, trusting, tmp_path):
-    contexts = ServerContexts(configured("mail.example.org"))
-    clients = ClientContexts()
-    clients.reload(tmp_path / "authority.pem")
-    meet(contexts, clients.context_factory("mail.example.org", insist=True).clientConnectionForTLS(None))
-    clients.reload(None)
-    with pytest.raises(SSL.Error):
-        meet(contexts, clients.context_factory("mail.example.org", insist=True).clientConnectionForTLS(None))
