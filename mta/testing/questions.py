@@ -24,12 +24,24 @@ class Questions(ABC):
     mail: Path
 
     @abstractmethod
+    def ask(self, verb: str, **arguments: object) -> Any:
+        """A verb of mta.admin.operations, answered as the control socket does. Raises for what can't be answered."""
+
     def why(self, what: str) -> dict[str, Any]:
         """What `mta why --json` tells of one message: message, recipients, entries."""
+        answer: dict[str, Any] = self.ask("why", what=what)["messages"][0]
+        return answer
 
-    @abstractmethod
     def queue(self) -> list[dict[str, Any]]:
         """What `mta queue list --json` shows."""
+        rows: list[dict[str, Any]] = []
+        cursor = ""
+        while True:
+            page = self.ask("queue.list", cursor=cursor)
+            rows += page["rows"]
+            cursor = page["cursor"]
+            if not cursor:
+                return rows
 
     def states(self, identifier: str) -> dict[str, str]:
         """Each recipient of a message, and where it is."""

@@ -30,6 +30,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.threads import blockingCallFromThread
 
 from mta.admin.house import Story
+from mta.cli.door import Door
 from mta.spool.day import Day, Told, days
 from mta.spool.sqlite import open_spool
 from mta.testing import laws
@@ -123,13 +124,10 @@ class RealNode(Questions):
             raise AssertionError(f"{self.name} did not take it: {receipt.reply}")
         return receipt.id
 
-    def why(self, what: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.daemon.query("why", what)["messages"][0]
-        return answer
-
-    def queue(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.daemon.query("queue", "list")
-        return rows
+    def ask(self, verb: str, **arguments: object) -> Any:
+        """As Questions has it, by the control socket. Raises mta.cli.fault.Trouble."""
+        with Door(self.daemon.directory / "mta.sock") as door:
+            return door.call(verb, **arguments)
 
     def stories(self) -> list[Story]:
         """All mail that it ever took, from the files of the stopped daemon."""

@@ -275,7 +275,7 @@ class SimulatedNode(Questions):
     # --- questions ------------------------------------------------------------------------------------------------
 
     def ask(self, verb: str, **arguments: object) -> Any:
-        """A verb of `mta`, answered as its --json is. Raises VerbError."""
+        """As Questions has it. Raises VerbError."""
         face = House(
             settings=lambda: self._settings,
             spools=[self.spool],
@@ -291,14 +291,6 @@ class SimulatedNode(Questions):
         if isinstance(results[0], Failure):
             results[0].raiseException()
         return results[0]
-
-    def why(self, what: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.ask("why", what=what)["messages"][0]
-        return answer
-
-    def queue(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.ask("queue.list")["rows"]
-        return rows
 
     # --- for those who check --------------------------------------------------------------------------------------
 
