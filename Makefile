@@ -64,7 +64,7 @@ conversations: $(VENV)/.test
 	$(SUITE) 120 $(PYTEST) tests/conversations
 
 scenarios: $(VENV)/.test
-	$(SUITE) 240 $(PYTEST) tests/scenarios
+	$(SUITE) 300 $(PYTEST) tests/scenarios
 
 real: $(VENV)/.test
 	$(SUITE) 420 $(PYTEST) tests/interop

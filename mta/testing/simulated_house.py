@@ -213,18 +213,24 @@ class SimulatedHouse:
             raise AssertionError("laws are broken:\n" + "\n".join(breaches[:20]))
 
     def _forgotten(self) -> Iterator[str]:
-        """Of nodes that run: what nobody works on, and nobody will."""
+        """Of nodes that run: what nobody works on, and nobody will. Mail for a dead host waits while one of its messages is tried."""
         for node in self.nodes.values():
-            if not node.running:
-                continue
-            for story in node.stories():
+            stories = node.stories() if node.running else []
+            overdue = self.now() - OVERDUE_SECONDS
+            busy = {
+                entry.data.get("destination")
+                for story in stories
+                for entry in story.journal
+                if entry.at >= overdue and "attempt" in entry.data
+            }
+            for story in stories:
                 for each in story.recipients:
+                    where = f"{node.name}: {format_id(story.message.id)} for {each.address}"
                     if each.state is not State.QUEUED or each.held:
                         continue
-                    where = f"{node.name}: {format_id(story.message.id)} for {each.address}"
                     if each.owner and each.owner != node.owner:
                         yield f"{where}: claimed by a boot that is dead"
-                    elif not each.owner and each.next_attempt < self.now() - OVERDUE_SECONDS:
+                    elif not each.owner and each.next_attempt < overdue and each.destination not in busy:
                         yield f"{where}: due for {self.now() - each.next_attempt:.0f} s, and nobody tries"
 
     def close(self) -> None:

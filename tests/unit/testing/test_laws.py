@@ -149,5 +149,8 @@ def test_mail_that_nobody_tries(house: SimulatedHouse) -> None:
     house.peers["mx.example.net"].down()
     node, message = played(house, "alice@example.net")
     alter(node, message, next_attempt=house.now() - 8000)
+    house.check()  # another of its kind was tried just now
+    stored(node).journal[message] = [each for each in stored(node).journal[message] if "attempt" not in each.data]
+    alter(node, message, attempts=0)
     with pytest.raises(AssertionError, match="due for 8000 s, and nobody tries"):
         house.check()
