@@ -6,9 +6,11 @@ or LOGIN, and mail for `guarded_domain` is for those who did.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import trustme
@@ -145,7 +147,13 @@ class PrivateExim:
         process, self._process = self._process, None
         if process is not None:
             stop(process)
+            # Its deliveries outlive it for a moment, and make their directories anew.
+            wait_for("the end of Exim's deliveries", lambda: not self._works())
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _works(self) -> bool:
+        mark = str(self.directory).encode()
+        return any(mark in command for command in _commands())
 
     def __enter__(self) -> PrivateExim:
         self.start()
@@ -173,3 +181,10 @@ class PrivateExim:
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+def _commands() -> Iterator[bytes]:
+    """The command lines of all processes."""
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            yield each.read_bytes()
