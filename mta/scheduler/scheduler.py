@@ -6,8 +6,9 @@
 - Fairness: destinations that may go stand in a ring, and each gets one job a round, up to its own limit and its site's (heads.py, ring.py,
   pools.py, sites.py). A dead host holds at most its own slots, and soon none (suspensions.py); what waits for it owes reports all the
   same (sweep.py).
-- Nothing is attempted whose result could not be stored (settling.py).
-- An exception of ours is a deferral, logged (law 4).
+- Nothing is attempted whose result could not be stored (settling.py). Jobs begin and end in jobs.py.
+
+Here these parts meet: each tells the scheduler what happened, and the scheduler tells those whom it concerns.
 
 Wall time is read from `now` and decides what is due and what expires; timers and suspensions follow the monotonic clock of `clock`.
 """
@@ -18,15 +19,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet import defer
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from mta.config.model import Configuration
-from mta.delivery.agent import Attempt, Job, same_for_all
+from mta.delivery.agent import Attempt
 from mta.mail.envelope import Content, Recipient, State
-from mta.mail.identifiers import format_id
-from mta.mail.outcome import Deferred
 from mta.routing.router import Router
 from mta.scheduler import overview
 from mta.scheduler.backoff import recovery_delay
@@ -34,7 +32,9 @@ from mta.scheduler.current_policy import CurrentPolicy, CurrentSettings
 from mta.scheduler.destinations import Destination
 from mta.scheduler.doubt import ClockDoubt
 from mta.scheduler.heads import Heads
+from mta.scheduler.jobs import Delivers, Jobs
 from mta.scheduler.lookout import LEASE_OF_A_BOOT_SECONDS, Lookout
+from mta.scheduler.operators import Operators
 from mta.scheduler.pools import LOADED_PER_SLOT
 from mta.scheduler.settlement import SettlementPolicy
 from mta.scheduler.settling import Settler
@@ -47,10 +47,6 @@ from mta.spool.contract import Accepted, Altered, Change, Settled, Settlement, S
 from mta.telemetry.eventlog import Events
 from mta.telemetry.metrics import gauges
 
-IN_FLIGHT_MAX = 1_000  # jobs of all destinations: descriptors are finite
-STARTS_PER_TURN = (
-    16  # a job costs some 0.1 ms to begin, and no turn of the reactor may compute for more than 2 ms (law 13)
-)
 STOP_SECONDS = 10.0  # for attempts under way at a shutdown
 
 _WAITING = gauges("mta_scheduler_waiting", "Recipients in memory that wait for their turn", "shard")
@@ -58,10 +54,8 @@ _IN_FLIGHT = gauges("mta_scheduler_in_flight", "Jobs under way", "shard")
 _log = Logger()
 
 
-class Agent(Locates, Protocol):
+class Agent(Locates, Delivers, Protocol):
     """What the scheduler needs of the delivery agents."""
-
-    def deliver(self, job: Job) -> defer.Deferred[Attempt]: ...
 
 
 class Scheduler:
@@ -85,7 +79,6 @@ class Scheduler:
     ) -> None:
         self.shard = spool.shard
         self._spool = spool
-        self._agents = agents
         self._clock = clock
         self._now = now
         self._owner = owner
@@ -103,12 +96,10 @@ class Scheduler:
         self._suspensions = Suspensions(spool, clock, now, heads, self._sites, random, log, self)
         self._sweep = Sweep(spool, now, owner, LEASE_OF_A_BOOT_SECONDS, heads, self)
         self._telling = Telling(log, now)
+        self._jobs = Jobs(spool, agents, clock, heads, self._settler, self)
+        self._operators = Operators(clock, heads, self._lookout, self._settler, self._suspensions)
         self._returned: dict[Destination, None] = {}  # claims of theirs are on their way back
-        self._beginning = False
-        self._turn_call: IDelayedCall | None = None
-        self._running = False
         self._stopping = False
-        self._quiet: list[defer.Deferred[None]] = []
         shard = str(spool.shard)
         _WAITING.bound(shard).read = lambda: heads.rows
         _IN_FLIGHT.bound(shard).read = lambda: heads.in_flight
@@ -127,9 +118,8 @@ class Scheduler:
         if recovered:
             self._log.event("recovered", recipients=recovered)
         self._suspensions.restore(await self._spool.destinations())
-        self._running = True
         self._lookout.begin()
-        self._go_on()
+        self._jobs.start()
 
     def stop(self) -> defer.Deferred[None]:
         """No new attempt; those under way get STOP_SECONDS; then all claims are given back. Never fails."""
@@ -137,6 +127,7 @@ class Scheduler:
 
     async def _stop(self) -> None:
         self._stopping = True
+        quiet = self._jobs.halt()
         self._lookout.stop()
         swept = self._sweep.stop()
         self._suspensions.keep_limits()
@@ -144,27 +135,13 @@ class Scheduler:
             for work in self._heads.drain(destination):
                 self.give_back(destination, work)
         await self._settler.flush()
-        await self._bounded(defer.DeferredList([self._ended(), self._settler.idle(), swept]))
+        await self._bounded(defer.DeferredList([quiet, self._settler.idle(), swept]))
         # What is still under way is cut with its connection; its claim goes back, so that the next boot begins at once.
         for work in {id(each): each for each in self._heads.held.values()}.values():
             self._settler.give_back(work.recipients)
         await self._settler.flush()
         self._settler.stop()
-        if self._turn_call is not None and self._turn_call.active():
-            self._turn_call.cancel()
-
-    def _ended(self) -> defer.Deferred[None]:
-        """Fires when no job is under way."""
-        done: defer.Deferred[None] = defer.Deferred()
-        self._quiet.append(done)
-        if not self._heads.in_flight:
-            self._tell_ended()
-        return done
-
-    def _tell_ended(self) -> None:
-        quiet, self._quiet = self._quiet, []
-        for each in quiet:
-            each.callback(None)
+        self._jobs.cancel()
 
     def _bounded(self, work: defer.Deferred[list[tuple[bool, None]]]) -> defer.Deferred[None]:
         over: defer.Deferred[None] = defer.Deferred()
@@ -227,90 +204,20 @@ class Scheduler:
         heads.append(destination, work)
         if not destination.placed:
             self._sites.ask(destination)
-        self._soon()
+        self._jobs.soon()
 
     def _placed(self, destination: Destination) -> None:
         """Its site is known."""
         if destination.on_disk:
             self._lookout.load(destination)
-        self._soon()
+        self._jobs.soon()
 
-    # --- who goes next --------------------------------------------------------------------------------------------
+    # --- jobs -----------------------------------------------------------------------------------------------------
 
-    def _soon(self) -> None:
-        """Settle and begin jobs in a turn of their own: the 250 of the mail that was just accepted goes first."""
-        if self._turn_call is None:
-            self._turn_call = self._clock.callLater(0, self._turn)
+    def learn(self, destination: Destination, attempt: Attempt) -> None:
+        self._suspensions.learn(destination, attempt)
 
-    def _turn(self) -> None:
-        self._turn_call = None
-        self._go_on()
-        self._settler.submit()
-
-    def _go_on(self) -> None:
-        if self._beginning or not self._running or self._stopping:
-            return
-        self.policy()  # a reload may have changed the limits
-        settler, heads = self._settler, self._heads
-        self._beginning = True  # an agent may answer at once, and then we come here again
-        try:
-            for _ in range(STARTS_PER_TURN):
-                if heads.in_flight >= IN_FLIGHT_MAX or settler.blocked:
-                    return
-                found = heads.next()
-                if found is None:
-                    return
-                self._begin(*found)
-        finally:
-            self._beginning = False
-        self._soon()
-
-    def _begin(self, destination: Destination, work: Work) -> None:
-        try:
-            if work.content is not None:
-                deferred = self._agents.deliver(work.job(work.content))
-            else:
-                deferred = self._spool.content(work.message.id).addCallback(self._deliver, work)
-            deferred.addCallbacks(
-                self._attempted, self._broken, callbackArgs=(destination, work), errbackArgs=(destination, work)
-            )
-        except Exception:  # noqa: BLE001 - law 4
-            self._broken(Failure(), destination, work)
-
-    def _deliver(self, content: Content, work: Work) -> defer.Deferred[Attempt]:
-        work.content = content
-        return self._agents.deliver(work.job(content))
-
-    def _broken(self, failure: Failure, destination: Destination, work: Work) -> None:
-        """The content can't be read, or an exception in an agent: a deferral for all (law 4)."""
-        _log.failure("an attempt failed for {message}", failure, message=format_id(work.message.id))
-        text = "internal error"
-        if work.content is None:
-            text = "the content could not be read from the spool"
-            work.content = Content(b"", b"")  # a deferral needs none, and an expiry is reported without it
-        outcome = Deferred(0, "4.3.0", text)
-        self._attempted(same_for_all(work.job(work.content), outcome), destination, work)
-
-    def _attempted(self, attempt: Attempt, destination: Destination, work: Work) -> None:
-        heads = self._heads
-        heads.cool(work)
-        if type(attempt) is not Attempt:
-            _log.error("an agent gave {attempt!r} for {destination}", attempt=attempt, destination=destination.key)
-            attempt = Attempt({})
-        if destination.remote:
-            self._suspensions.learn(destination, attempt)
-        for outcome in attempt.outcomes.values():
-            destination.last_outcome = outcome
-            break
-        heads.ended(destination, work)
-        work.failures = destination.failures
-        self._settler.settle(work, attempt)
-        self._feed(destination, work)
-        self._soon()
-        if self._quiet and not heads.in_flight:
-            self._tell_ended()
-
-    def _feed(self, destination: Destination, work: Work) -> None:
+    def freed(self, destination: Destination, work: Work) -> None:
         """There is room in memory: load what waits for it on disk."""
         if destination.on_disk and destination.rows <= LOADED_PER_SLOT * destination.limit.allowed // 2:
             self._lookout.load(destination)
@@ -359,11 +266,8 @@ class Scheduler:
                 self._lookout.load_now(destination)
 
     def unblocked(self) -> None:
-        self._soon()
+        self._jobs.soon()
         self._lookout.look_in(0.0)
-
-    def soon(self) -> None:
-        self._soon()
 
     # --- what lookout, suspensions and sweep ask ------------------------------------------------------------------
 
@@ -392,7 +296,7 @@ class Scheduler:
 
     def loaded(self, destination: Destination, work: Work) -> None:
         self._heads.append(destination, work)
-        self._soon()
+        self._jobs.soon()
 
     def give_back(self, destination: Destination, work: Work) -> None:
         """The spool keeps it for later."""
@@ -407,36 +311,18 @@ class Scheduler:
     # --- for operators --------------------------------------------------------------------------------------------
 
     def altered(self, change: Change, altered: Altered) -> None:
-        """Rows were changed in the spool. What is under way goes on: a hold counts from the next try."""
-        if change in (Change.HOLD, Change.REMOVE):
-            self._withdraw(altered.recipients, give_back=change is Change.HOLD)
-            return
-        if change is Change.RETRY:
-            self._suspensions.end(altered.destinations)
-        for key in altered.destinations:
-            destination = self._heads.destination(key, self._clock.seconds())
-            if not destination.suspended_until:
-                self._lookout.load_now(destination)
-
-    def _withdraw(self, recipients: Sequence[int], *, give_back: bool) -> None:
-        """Take them out of the memory where they wait."""
-        heads = self._heads
-        works = {id(work): work for each in recipients if (work := heads.held.get(each)) is not None}
-        named = frozenset(recipients)
-        for key in {work.destination for work in works.values()}:
-            for piece in heads.withdraw(heads.destination(key), named):
-                if give_back:
-                    self._settler.give_back(piece.recipients)
+        """Rows were changed in the spool."""
+        self._operators.altered(change, altered)
 
     def flush(self, destinations: Collection[str] | None = None) -> int:
         """End the suspension of these, or of all; how many were suspended. What is due there goes at once: first a probe."""
-        return self._suspensions.end(destinations)
+        return self._operators.flush(destinations)
 
     def wake(self) -> None:
         """The settings changed, perhaps what kept mail from flowing: try all anew."""
         self.flush()
         self._lookout.look_at_once()
-        self._soon()
+        self._jobs.soon()
 
     def status(self) -> dict[str, object]:
         """What is going on, as JSON-able values."""

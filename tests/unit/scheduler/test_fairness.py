@@ -121,7 +121,7 @@ def delivered_at(*, dead: bool) -> list[float]:
 def test_where_half_of_the_destinations_are_dead_the_living_get_nine_tenths_of_the_undisturbed_rate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mta.scheduler.scheduler.IN_FLIGHT_MAX", 200)
+    monkeypatch.setattr("mta.scheduler.jobs.IN_FLIGHT_MAX", 200)
     monkeypatch.setattr("mta.scheduler.pools.DOUBTFUL_JOBS_MAX", 150)
     undisturbed = delivered_at(dead=False)[449]
     assert delivered_at(dead=True)[449] <= undisturbed / 0.9
