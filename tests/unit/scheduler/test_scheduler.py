@@ -366,6 +366,20 @@ def test_more_mail_than_fits_into_memory_goes_by_way_of_the_spool(
     assert len(house.agent.jobs) == 100
 
 
+def test_what_was_given_back_is_loaded_again_as_soon_as_there_is_room(
+    house: ScheduledHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only by the look at the whole queue, once a minute."""
+    house.pass_time(5)
+    monkeypatch.setattr("mta.scheduler.heads.OFFERED_PER_SLOT", 1)
+    house.agent.behave = lambda job: None
+    messages = [house.accept("a@one.example") for _ in range(40)]
+    house.agent.behave = lambda job: TAKEN
+    house.agent.finish()
+    house.pass_time(5)
+    assert all(house.states(message) == [State.RELAYED] for message in messages)
+
+
 def test_content_that_cannot_be_read_defers_and_bounces_nobody(house: ScheduledHouse, faults: list[str]) -> None:
     message = house.accept("a@one.example", offer=False)
     house.crash()
