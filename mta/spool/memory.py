@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
-from mta.mail.address import Address
-from mta.mail.envelope import BodyFile, Content, Kind, Message, Notify, Recipient, State
+from mta.mail.envelope import BodyFile, Content, Message, Recipient, State
 from mta.mail.identifiers import IdentifierSource, format_id
 from mta.spool.birth import born
 from mta.spool.contract import (
@@ -36,7 +34,6 @@ from mta.spool.contract import (
     Overdue,
     Page,
     Patience,
-    RecipientChange,
     Selection,
     Settled,
     Settlement,
@@ -45,10 +42,10 @@ from mta.spool.contract import (
     SpoolStatus,
 )
 from mta.spool.day import Told
-from mta.spool.journal import accepted_entry, queued_entry
-from mta.spool.queries import lower_ascii, split_address
+from mta.spool.journal import accepted_entry
+from mta.spool.memory_tables import MemoryBody, Stored, is_delayed
 from mta.spool.settling import born_children
-from mta.spool.works import ALTERED, LEASE_ENDED
+from mta.spool.works import ALTERED
 
 OVERDUE_MAX = 250  # rows of one call
 
@@ -57,31 +54,6 @@ class Timer(Protocol):
     """The part of IReactorTime that commits need."""
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...  # noqa: A002 - Twisted's
-
-
-@dataclass
-class _Stored:
-    """All that is committed."""
-
-    messages: dict[int, tuple[Message, Content]] = field(default_factory=dict)
-    recipients: dict[int, Recipient] = field(default_factory=dict)
-    of_message: dict[int, list[int]] = field(default_factory=dict)
-    journal: dict[int, list[JournalEntry]] = field(default_factory=dict)
-    bodies: dict[str, bytes] = field(default_factory=dict)
-    history: dict[int, Told] = field(default_factory=dict)
-    destinations: dict[str, DestinationRecord] = field(default_factory=dict)
-    finished: set[int] = field(default_factory=set)
-    high_water: int = 0
-    accepted: int = 0
-    commits: int = 0
-
-    def note(self, entry: JournalEntry) -> None:
-        self.journal.setdefault(entry.message, []).append(entry)
-
-    def insert(self, recipient: Recipient, at: float) -> None:
-        self.recipients[recipient.id] = recipient
-        self.of_message[recipient.message].append(recipient.id)
-        self.note(queued_entry(recipient, at))
 
 
 class MemorySpool:
@@ -94,12 +66,12 @@ class MemorySpool:
         clock: Callable[[], float],
         reactor: Timer | None = None,
         commit_seconds: float = 0.0,
-        stored: _Stored | None = None,
+        stored: Stored | None = None,
     ) -> None:
         self.shard = shard
         self.room = True
         self._clock, self._reactor, self._commit_seconds = clock, reactor, commit_seconds
-        self._stored = stored or _Stored()
+        self._stored = stored or Stored()
         self._source = IdentifierSource(shard, clock, self._stored.high_water)
         self._pending: list[tuple[Callable[[], Any], Deferred[Any]]] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -160,7 +132,7 @@ class MemorySpool:
         return self.room
 
     def body_writer(self, message: int, resume: Callable[[], None]) -> BodyWriter:
-        return _MemoryBody(f"body/{format_id(message)}", self._stored.bodies, self._taken)
+        return MemoryBody(f"body/{format_id(message)}", self._stored.bodies, self._taken)
 
     def body_path(self, body: BodyFile) -> Path:
         """A file that is made when it is asked for."""
@@ -202,42 +174,17 @@ class MemorySpool:
 
     # --- what goes out --------------------------------------------------------------------------------------------
 
-    def _waiting(self) -> Iterable[Recipient]:
-        return (
-            one
-            for one in self._stored.recipients.values()
-            if one.state is State.QUEUED and not one.held and not one.owner
-        )
-
-    def _end_leases(self, now: float) -> None:
-        for one in list(self._stored.recipients.values()):
-            if one.owner and one.lease_until <= now:
-                self._put(one, owner=0, lease_until=0.0, token=one.token + 1)
-                self._stored.note(JournalEntry(one.message, now, Event.CLAIMED_AGAIN, one.id, LEASE_ENDED))
-
-    def _put(self, recipient: Recipient, **changes: Any) -> Recipient:
-        changed = self._stored.recipients[recipient.id] = replace(recipient, **changes)
-        if changed.state is not State.QUEUED:
-            self._stored.finished.add(changed.message)
-        return changed
-
     def destinations_due(self, now: float, limit: int) -> Deferred[list[DestinationDue]]:
         def look() -> list[DestinationDue]:
-            self._end_leases(now)
+            self._stored.end_leases(now)
             records = self._stored.destinations
             suspended = {key for key, one in records.items() if one.suspended_until > now}
-            return [one for one in self._first_times() if one.destination not in suspended][:limit]
+            return [one for one in self._stored.first_times() if one.destination not in suspended][:limit]
 
         return self._do(look)
 
-    def _first_times(self) -> list[DestinationDue]:
-        first: dict[str, float] = {}
-        for one in self._waiting():
-            first[one.destination] = min(one.next_attempt, first.get(one.destination, one.next_attempt))
-        return [DestinationDue(name, at) for at, name in sorted((at, name) for name, at in first.items())]
-
     def due_of(self, destinations: Sequence[str]) -> Deferred[list[DestinationDue]]:
-        return self._do(lambda: [one for one in self._first_times() if one.destination in destinations])
+        return self._do(lambda: [one for one in self._stored.first_times() if one.destination in destinations])
 
     def destinations(self) -> Deferred[list[DestinationRecord]]:
         return self._do(lambda: sorted(self._stored.destinations.values(), key=lambda one: one.key))
@@ -255,9 +202,9 @@ class MemorySpool:
     def waiting(self) -> Deferred[list[DestinationWaiting]]:
         def count() -> list[DestinationWaiting]:
             numbers: dict[str, int] = {}
-            for one in self._waiting():
+            for one in self._stored.waiting():
                 numbers[one.destination] = numbers.get(one.destination, 0) + 1
-            first = {one.destination: one.next_attempt for one in self._first_times()}
+            first = {one.destination: one.next_attempt for one in self._stored.first_times()}
             return [DestinationWaiting(name, numbers[name], first[name]) for name in sorted(numbers)]
 
         return self._do(count)
@@ -267,13 +214,13 @@ class MemorySpool:
             records, now = self._stored.destinations, patience.now
             suspended = {key for key, one in records.items() if one.suspended_until > now}
             rows: list[Claimed] = []
-            for one in sorted(self._waiting(), key=lambda one: (one.message, one.id)):
+            for one in sorted(self._stored.waiting(), key=lambda one: (one.message, one.id)):
                 message = self._stored.messages[one.message][0]
-                late = message.expires_at <= now or _is_delayed(message, one, patience.delayed_since)
+                late = message.expires_at <= now or is_delayed(message, one, patience.delayed_since)
                 if late and one.destination in suspended and one.message >= cursor:
                     if len(rows) >= OVERDUE_MAX and rows[-1].message.id != one.message:
                         return Overdue(tuple(rows), one.message)
-                    claimed = self._put(one, owner=owner, lease_until=lease_until, token=one.token + 1)
+                    claimed = self._stored.put(one, owner=owner, lease_until=lease_until, token=one.token + 1)
                     rows.append(Claimed(message, claimed))
             return Overdue(tuple(rows), 0)
 
@@ -283,8 +230,8 @@ class MemorySpool:
         self, destination: str, limit: int, owner: int, now: float, lease_until: float
     ) -> Deferred[list[Claimed]]:
         def take() -> list[Claimed]:
-            self._end_leases(now)
-            due = [one for one in self._waiting() if one.destination == destination and one.next_attempt <= now]
+            self._stored.end_leases(now)
+            due = [one for one in self._stored.waiting() if one.destination == destination and one.next_attempt <= now]
             chosen: dict[int, Recipient] = {}
             messages: set[int] = set()
             for head in sorted(due, key=lambda one: (-one.priority, one.next_attempt, one.message, one.id)):
@@ -299,7 +246,8 @@ class MemorySpool:
                 for one in together[: TOGETHER_MAX - 1]:
                     chosen.setdefault(one.id, one)
             claimed = [
-                self._put(one, owner=owner, lease_until=lease_until, token=one.token + 1) for one in chosen.values()
+                self._stored.put(one, owner=owner, lease_until=lease_until, token=one.token + 1)
+                for one in chosen.values()
             ]
             return [Claimed(self._stored.messages[one.message][0], one) for one in claimed]
 
@@ -310,12 +258,12 @@ class MemorySpool:
 
     def _settle(self, settlement: Settlement) -> Settled:
         stored = self._stored
-        stale = tuple([change.recipient for change in settlement.changes if not self._current(change)])
+        stale = tuple([change.recipient for change in settlement.changes if not self._stored.current(change)])
         if stale:
             return Settled(stale=stale)
         for change in settlement.changes:
             one = stored.recipients[change.recipient]
-            self._put(
+            self._stored.put(
                 one,
                 state=change.state,
                 held=one.held and change.state is State.QUEUED,
@@ -338,16 +286,12 @@ class MemorySpool:
             stored.insert(child, settlement.journal[0].at if settlement.journal else child.next_attempt)
         return Settled((), children, reports)
 
-    def _current(self, change: RecipientChange) -> bool:
-        one = self._stored.recipients.get(change.recipient)
-        return one is not None and one.token == change.token and one.state is State.QUEUED
-
     def unclaim(self, recipients: Sequence[tuple[int, int]]) -> Deferred[None]:
         def give_back() -> None:
             for identifier, token in recipients:
                 one = self._stored.recipients.get(identifier)
                 if one is not None and one.token == token and one.state is State.QUEUED:
-                    self._put(one, owner=0, lease_until=0.0, token=token + 1)
+                    self._stored.put(one, owner=0, lease_until=0.0, token=token + 1)
 
         return self._do(give_back)
 
@@ -357,7 +301,7 @@ class MemorySpool:
             for one in lost:
                 tries = one.attempts + 1
                 at = now + jitter(tries)
-                self._put(one, owner=0, lease_until=0.0, token=one.token + 1, attempts=tries, next_attempt=at)
+                self._stored.put(one, owner=0, lease_until=0.0, token=one.token + 1, attempts=tries, next_attempt=at)
                 data = {"attempts": tries, "next_attempt": at}
                 self._stored.note(JournalEntry(one.message, now, Event.CLAIMED_AGAIN, one.id, data))
             return len(lost)
@@ -384,44 +328,29 @@ class MemorySpool:
         self._stored.messages[message] = (record, Content(content.header + b"\0", content.body))
 
     def _quarantine(self, message: int) -> None:
-        waiting = [one for one in self._of(message) if one.state is State.QUEUED and not one.held]
+        waiting = [one for one in self._stored.of(message) if one.state is State.QUEUED and not one.held]
         for one in waiting:
-            self._put(one, held=True)
+            self._stored.put(one, held=True)
         if waiting:
             why = {"why": "the content is not what was accepted: its checksum differs"}
             self._stored.note(JournalEntry(message, self._clock(), Event.QUARANTINED, 0, why))
-
-    def _of(self, message: int) -> tuple[Recipient, ...]:
-        return tuple([self._stored.recipients[one] for one in self._stored.of_message.get(message, ())])
 
     def message(self, message: int) -> Deferred[tuple[Message, tuple[Recipient, ...]] | None]:
         def read() -> tuple[Message, tuple[Recipient, ...]] | None:
             if message not in self._stored.messages:
                 return None
-            return self._stored.messages[message][0], self._of(message)
+            return self._stored.messages[message][0], self._stored.of(message)
 
         return self._do(read)
 
     def select(self, selection: Selection, limit: int, cursor: int = 0) -> Deferred[Page]:
-        return self._do(lambda: self._select(selection, limit, cursor))
-
-    def _select(self, selection: Selection, limit: int, cursor: int) -> Page:
-        rows: list[Claimed] = []
-        for number in sorted(self._stored.messages):
-            if number < cursor:
-                continue
-            message = self._stored.messages[number][0]
-            fitting = [Claimed(message, one) for one in self._of(number) if fits(selection, message, one)]
-            if fitting and len(rows) >= limit:
-                return Page(tuple(rows), number)
-            rows += fitting
-        return Page(tuple(rows), 0)
+        return self._do(lambda: self._stored.select(selection, limit, cursor))
 
     def alter(
         self, selection: Selection, change: Change, now: float, by: str, limit: int = 500, cursor: int = 0
     ) -> Deferred[Altered]:
         def alter() -> Altered:
-            page = self._select(selection, limit, cursor)
+            page = self._stored.select(selection, limit, cursor)
             changed = [row.recipient for row in page.rows if self._alter(row.recipient, change, now)]
             for one in changed:
                 self._stored.note(JournalEntry(one.message, now, ALTERED[change], one.id, {"by": by}))
@@ -434,11 +363,11 @@ class MemorySpool:
         if one.state is not State.QUEUED:
             return False
         if change is Change.REMOVE:
-            self._put(one, state=State.REMOVED, held=False, owner=0, lease_until=0.0, token=one.token + 1)
+            self._stored.put(one, state=State.REMOVED, held=False, owner=0, lease_until=0.0, token=one.token + 1)
         elif change is Change.RETRY and not one.owner:
-            self._put(one, next_attempt=now)
+            self._stored.put(one, next_attempt=now)
         elif change in (Change.HOLD, Change.RELEASE) and one.held is (change is Change.RELEASE):
-            self._put(one, held=not one.held)
+            self._stored.put(one, held=not one.held)
         else:
             return False
         return True
@@ -464,10 +393,12 @@ class MemorySpool:
     def move_finished(self, now: float, limit: int = 500) -> Deferred[int]:
         def move() -> int:
             stored = self._stored
-            over = [m for m in sorted(stored.finished) if all(one.state is not State.QUEUED for one in self._of(m))]
+            over = [
+                m for m in sorted(stored.finished) if all(one.state is not State.QUEUED for one in self._stored.of(m))
+            ]
             for number in over[:limit]:
                 message, content = stored.messages.pop(number)
-                stored.history[number] = Told(message, self._of(number), stored.journal.pop(number))
+                stored.history[number] = Told(message, self._stored.of(number), stored.journal.pop(number))
                 for recipient in stored.of_message.pop(number):
                     del stored.recipients[recipient]
                 if isinstance(content.body, BodyFile):
@@ -485,62 +416,3 @@ class MemorySpool:
             if self._folder is not None:
                 self._folder.cleanup()
         return succeed(None)
-
-
-class _MemoryBody:
-    """A BodyWriter."""
-
-    def __init__(self, name: str, bodies: dict[str, bytes], taken: set[str]) -> None:
-        self._name, self._bodies, self._taken = name, bodies, taken
-        self._blocks: list[bytes] = []
-        self._ended = False
-
-    def write(self, block: bytes) -> bool:
-        self._blocks.append(block)
-        return True
-
-    def finish(self) -> Deferred[BodyFile]:
-        if self._ended:
-            return fail(SpoolError("the body was ended before"))
-        self._ended = True
-        body = self._bodies[self._name] = b"".join(self._blocks)
-        return succeed(BodyFile(self._name, len(body)))
-
-    def abort(self) -> None:
-        self._ended = True
-        self._blocks.clear()
-        if self._name not in self._taken:
-            self._bodies.pop(self._name, None)
-
-
-def _is_delayed(message: Message, one: Recipient, since: float) -> bool:
-    """What `hops.overdue` says in SQL."""
-    return (
-        not one.delay_reported_at
-        and max(message.received_at, message.not_before) <= since
-        and message.kind in {Kind.SUBMISSION, Kind.LOCAL}
-        and (not one.notify or bool(one.notify & Notify.DELAY and not one.notify & Notify.NEVER))
-        and bool(message.reverse_path if one.reverse_path is None else one.reverse_path)
-    )
-
-
-def fits(selection: Selection, message: Message, one: Recipient) -> bool:
-    """What `queries.where` says in SQL."""
-    sender = message.reverse_path if one.reverse_path is None else one.reverse_path
-    return (
-        (not selection.messages or message.id in selection.messages)
-        and (not selection.recipients or one.id in selection.recipients)
-        and (not selection.states or one.state in selection.states)
-        and (selection.held is None or one.held is selection.held)
-        and (not selection.sender or _is(sender, selection.sender))
-        and (not selection.recipient or _is(one.address, selection.recipient))
-        and (not selection.destination or one.destination == selection.destination)
-        and (not selection.older_than or message.received_at < selection.older_than)
-        and (not selection.younger_than or message.received_at > selection.younger_than)
-        and (not selection.due_after or message.not_before <= selection.due_after < one.next_attempt)
-    )
-
-
-def _is(address: Address, text: str) -> bool:
-    local, domain = split_address(text)
-    return address.domain == domain and (local is None or lower_ascii(address.local) == local)
