@@ -51,9 +51,7 @@ class Address:
         return bool(self.local or self.domain)
 
     def __str__(self) -> str:
-        if not self.domain:
-            return quote_local(self.local) if self.local else ""
-        return quote_local(self.local) + "@" + self.domain
+        return _text(self.local, self.domain)
 
     @property
     def is_ascii(self) -> bool:
@@ -71,6 +69,13 @@ class Address:
 
 
 NULL_PATH = Address("", "")
+
+
+@lru_cache(maxsize=4096)
+def _text(local: str, domain: str) -> str:
+    if not domain:
+        return quote_local(local) if local else ""
+    return quote_local(local) + "@" + domain
 
 
 def quote_local(local: str) -> str:

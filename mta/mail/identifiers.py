@@ -8,6 +8,7 @@ mark, which the spool stores (law 2 hangs on it: an ID names one message for eve
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 EPOCH_MS = 1_577_836_800_000  # 2020-01-01T00:00:00Z
 SHARD_BITS = 8
@@ -56,6 +57,7 @@ def made_at(identifier: int) -> float:
     return ((identifier >> _LOW_BITS) + EPOCH_MS) / 1000
 
 
+@lru_cache(maxsize=4096)  # each ID is asked for four times while its message is under way
 def format_id(identifier: int) -> str:
     """13 characters of Crockford's base32; the same length always, so that text order is number order."""
     p = _PAIRS

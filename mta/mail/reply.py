@@ -7,7 +7,10 @@ the reply is made: the catalogue's replies cost nothing when they are spoken.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Any
+
+from mta.mail.envelope import value
 
 REPLY_LINE_LIMIT_OCTETS = 512  # RFC 5321 section 4.5.3.1.5, with CRLF
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
@@ -18,7 +21,7 @@ def printable(text: str) -> str:
     return _UNSAFE.sub(lambda hit: f"\\x{ord(hit[0]):02x}", text)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reply:
     """A reply: code, enhanced status ("" where none belongs: 220, 354, EHLO, 334), and text, lines parted by newline."""
 
@@ -37,8 +40,9 @@ class Reply:
             lines.append(octets if len(octets) <= room else octets[:room])
         code, prefix = b"%d" % self.code, lead.encode("ascii")
         wire = b"".join(code + b"-" + prefix + line + b"\r\n" for line in lines[:-1])
-        object.__setattr__(self, "positive", self.code < 400)
-        object.__setattr__(self, "wire", wire + code + b" " + prefix + lines[-1] + b"\r\n")
+        made: Any = self  # a value: frozen for the type checker
+        made.positive = self.code < 400
+        made.wire = wire + code + b" " + prefix + lines[-1] + b"\r\n"
 
     @property
     def temporary(self) -> bool:
@@ -54,14 +58,12 @@ class Reply:
 
 def queued_as(identifier: str) -> Reply:
     """The 250 after DATA, for each message: made without the checks that hostile text needs."""
-    answer = object.__new__(Reply)
-    text = "Ok: queued as " + identifier
-    object.__setattr__(answer, "code", 250)
-    object.__setattr__(answer, "status", "2.0.0")
-    object.__setattr__(answer, "text", text)
-    object.__setattr__(answer, "positive", True)
-    object.__setattr__(answer, "wire", b"250 2.0.0 %b\r\n" % text.encode("ascii"))
-    return answer
+    answer: Any = object.__new__(Reply)
+    answer.code, answer.status, answer.text = 250, "2.0.0", "Ok: queued as " + identifier
+    answer.positive = True
+    answer.wire = b"250 2.0.0 Ok: queued as %b\r\n" % identifier.encode("ascii")
+    made: Reply = answer
+    return made
 
 
 # --- 2yz, 3yz ---------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from mta.config.model import Configuration, Route
 from mta.config.via import Via, ViaError, Way, parse_via
 from mta.mail import reply
 from mta.mail.address import Address, parse_address
+from mta.mail.envelope import value
 from mta.mail.reply import Reply
 from mta.routing.existence import Exists, accounts_of_this_host, anybody, existence
 from mta.routing.tables import TableError, fold
@@ -39,7 +40,7 @@ class Place(enum.Enum):
     UNAVAILABLE = "unavailable"  # nobody can tell now
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Resolution:
     """What was decided about one address.
 
