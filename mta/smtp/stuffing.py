@@ -7,7 +7,7 @@ checked when it was accepted; what fails here is our fault, so it raises, and th
 
 from __future__ import annotations
 
-_OTHER_OCTETS = bytes(octet for octet in range(256) if octet not in b"\r\n")
+from mta.smtp.newlines import has_bare_newline
 
 
 class BareNewlineError(ValueError):
@@ -33,9 +33,7 @@ class DotStuffer:
             self._held_cr = True
         if not block:
             return b""
-        # What is left without all other octets must be CRLF, CRLF ...: a third of the time of counting (6 µs for 10 KB)
-        ends = block.translate(None, _OTHER_OCTETS)
-        if ends != b"\r\n" * (len(ends) >> 1):
+        if has_bare_newline(block):
             raise BareNewlineError("a lone CR or LF in content on its way out")
         dot = self._at_line_start and block.startswith(b".")
         self._at_line_start = block.endswith(b"\n")

@@ -41,7 +41,9 @@ def test_cut_anywhere_it_is_the_same_and_our_reader_gets_it_back(lines: list[byt
     assert DotReader().feed(wire) == (content, b"")
 
 
-@pytest.mark.parametrize("content", [b"a\nb\r\n", b"a\rb\r\n", b"\n.\n", b"a\r\r\n", b"\r\n.\r\r\n", b"a\r"])
+@pytest.mark.parametrize(
+    "content", [b"a\nb\r\n", b"a\rb\r\n", b"\n.\n", b"a\r\r\n", b"\r\n.\r\r\n", b"a\r", b"a\rb\nc\r\n"]
+)
 @pytest.mark.parametrize("size", [1, 2, 100])
 def test_no_lone_cr_or_lf_goes_out(content: bytes, size: int) -> None:
     with pytest.raises(BareNewlineError):
