@@ -129,7 +129,8 @@ class NextHop:
             self._idle.remove(connection)
         search = self._opening.pop(connection, None)
         if search is not None:
-            search.over(connection, end or SessionOver(Cause.LOST, connection.phase, Deferred(0, "4.4.2", "closed")))
+            closed = Deferred(0, "4.4.2", "closed")
+            search.over(connection, end or SessionOver(Cause.LOST, connection.phase, closed, closed.text))
         self._next_in_line()
         self._tell_if_emptied()
 

@@ -134,14 +134,13 @@ class Search:
         self._seeker.found(self, connection)
 
     def over(self, connection: SmtpConnection, end: SessionOver) -> None:
-        delivery, outcome = self.delivery, end.outcome
-        said = f"{outcome.code} {outcome.text}" if outcome.code else outcome.text
-        self._tried(connection, said, end.phase.value)
+        delivery = self.delivery
+        self._tried(connection, end.reply, end.phase.value)
         if end.cause is Cause.TLS_FAILED and self._encrypted and self._level is TlsLevel.MAY and not self._stopped:
             self._seeker.clear_text.add(self._host.address)
             self._open(encrypted=False)
             return
-        delivery.failing = outcome
+        delivery.failing = end.outcome
         delivery.sessions += 1
         self._next_host()
 

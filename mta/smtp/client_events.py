@@ -113,11 +113,15 @@ class Finished:
 
 @value
 class SessionOver:
-    """The session ended: drop the connection. `outcome` is what that means for whoever waits for this host."""
+    """The session ended: drop the connection. `outcome` is what that means for whoever waits for this host.
+
+    `reply` is what the host said, its own enhanced status included, or what went wrong.
+    """
 
     cause: Cause
     phase: Phase
     outcome: Deferred
+    reply: str
 
 
 @value

@@ -155,14 +155,14 @@ class ClientSession:
         if self._events and self._events[-1] is READY:
             self._events.pop()  # not any more
         phase = self.phase
-        code, status = 0, _STATUS.get(cause, "4.4.2")
+        code, status, said = 0, _STATUS.get(cause, "4.4.2"), text
         if reply is not None and cause in _SPEAKING:
-            code = reply.code
+            code, said = reply.code, str(reply)
             status = temporary_status(reply, "4.3.2" if cause is Cause.CLOSING else _STATUS.get(cause, "4.3.0"))
         outcome = Deferred(code, status, text)
         self._break_off(cause, phase, outcome, str(reply) if reply is not None else text)
         self._close()
-        self._events.append(SessionOver(cause, phase, outcome))
+        self._events.append(SessionOver(cause, phase, outcome, said))
 
     def _break_off(self, cause: Cause, phase: Phase, outcome: Deferred, said: str) -> None:
         """The session ends: what was under way ends first."""

@@ -217,6 +217,7 @@ def test_a_refused_login_defers(reply: bytes, outcome: Deferred) -> None:
     talk = Talk()
     talk.hear(ehlo("PLAIN"), reply)
     assert talk.over.outcome == outcome
+    assert talk.over.reply == reply.decode().rstrip()  # in the host's own words, for the journal
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8), st.sampled_from(["PLAIN", "LOGIN", "SCRAM-SHA-256"]))
