@@ -33,7 +33,7 @@ class Opens(Protocol):
 
 
 class Exchange:
-    """`result` never fails and never takes longer than `patience_seconds`; cancelled, it is a Silence."""
+    """`result` never takes longer than `patience_seconds`, and fails only when it is cancelled: then nobody else is to be asked."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Exchange:
         edns: bool,
         patience_seconds: float,
     ) -> None:
-        self.result: Deferred[Response | Silence] = Deferred(lambda _: self._end(Silence("given up")))
+        self.result: Deferred[Response | Silence] = Deferred(lambda _: self._close())
         self._question, self._number = question, number
         self._strays = 0
         self._ended = False
@@ -72,10 +72,12 @@ class Exchange:
         self._end(Silence("no answer"))
 
     def _end(self, said: Response | Silence) -> None:
-        if self._ended:
-            return
+        if not self._ended:
+            self._close()
+            self.result.callback(said)
+
+    def _close(self) -> None:
         self._ended = True
         if self._timer.active():
             self._timer.cancel()
         self._channel.close()
-        self.result.callback(said)

@@ -295,8 +295,8 @@ def test_the_end_answers_all_and_leaves_nothing(world: Any) -> None:
     waiting = [world.resolver.mx(f"d{number}.example") for number in range(stub.IN_FLIGHT_LIMIT + 10)]
     waiting.append(world.resolver.addresses("h.example"))
     world.resolver.close()
+    assert (world.network.open, world.clock.getDelayedCalls()) == (0, [])  # at once, and no other server is asked
     assert {world.ask(each) for each in waiting} == {Temporary("shutting down", Trouble.LOCAL)}
-    assert (world.network.open, world.clock.getDelayedCalls()) == (0, [])
     assert world.resolver.mx("late.example") == Temporary("shutting down", Trouble.LOCAL)
 
 
