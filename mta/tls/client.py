@@ -106,7 +106,16 @@ class ClientConnection:
         return connection
 
     def _verify(self, _: SSL.Connection, certificate: X509, error: int, depth: int, good: int) -> bool:
-        """OpenSSL asks at each certificate of the chain, the host's own last; an exception here would only land on stderr."""
+        """OpenSSL asks at each certificate of the chain, the host's own last; an exception here would end the handshake."""
+        try:
+            self._judge(certificate, error, depth, good)
+        except Exception:  # noqa: BLE001 - a key or signature of a kind that is not known here proves nothing, and encrypts
+            self.problem = self.problem or INVALID
+        if self.problem:
+            self.proven = ()
+        return not (self._insist and self.problem)
+
+    def _judge(self, certificate: X509, error: int, depth: int, good: int) -> None:
         shown = certificate.to_cryptography()
         if not good:
             self.problem = self.problem or (EXPIRED if error == _EXPIRED else INVALID)
@@ -117,9 +126,6 @@ class ClientConnection:
             self.proven = names_of(shown, self._names)
             if not self.proven:
                 self.problem = MISMATCH
-        if self.problem:
-            self.proven = ()
-        return not (self._insist and self.problem)
 
 
 def is_weak(certificate: x509.Certificate) -> bool:

@@ -6,6 +6,7 @@ import datetime
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -86,6 +87,23 @@ def test_an_opportunistic_client_knows_what_it_could_verify_and_what_not(configu
         outbound = clients.context_factory("mail.example.org", names=names)
         meet(contexts, outbound.clientConnectionForTLS(None))
         assert (outbound.problem, outbound.proven) == found
+
+
+@pytest.mark.parametrize("insist", [False, True])
+def test_a_certificate_of_an_unknown_kind_proves_nothing_and_encrypts(configured, meet, trusting, monkeypatch, insist):
+    def unsupported(*_: object) -> bool:
+        raise UnsupportedAlgorithm("a key from the future")
+
+    for read in ("is_weak", "names_of"):
+        monkeypatch.setattr(f"mta.tls.client.{read}", unsupported)
+    outbound = trusting.context_factory("mail.example.org", insist=insist)
+    try:
+        meet(ServerContexts(configured("mail.example.org")), outbound.clientConnectionForTLS(None))
+    except SSL.Error:
+        assert insist
+    else:
+        assert not insist
+    assert (outbound.problem, outbound.proven) == ("validation-failure", ())
 
 
 def test_a_reload_makes_new_connections_go_by_the_new_authorities(configured, meet, trusting, tmp_path):
