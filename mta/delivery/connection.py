@@ -141,7 +141,7 @@ class SmtpConnection(Protocol):
     ) -> None:
         """Send a message; the owner hears `finished`. Lawful after `ready`. Raises ValueError (see the engine)."""
         self._engine.send(message, reverse_path, recipients, content.size)
-        self._direct = True
+        self._direct = self._all_has_gone()
         self._message, self._content = message, content
         self.messages += 1
         self._pump()
@@ -255,8 +255,15 @@ class SmtpConnection(Protocol):
             if sent == len(data):
                 return
             data = data[sent:]
-        self._direct = False  # until the next message: only the peer's answer tells that all has gone
+        self._direct = False  # until the next message
         transport.write(data)
+
+    def _all_has_gone(self) -> bool:
+        """A peer may answer before it has heard all: nothing may overtake what still waits in the transport."""
+        transport = self.transport
+        return self._direct or (
+            isinstance(transport, TcpConnection) and not (transport.dataBuffer or transport._tempDataLen)
+        )
 
     def _tell(self, event: ClientEvent) -> None:
         kind = type(event)
@@ -277,10 +284,9 @@ class SmtpConnection(Protocol):
         elif kind is SessionOver:
             self._let_go(event)  # type: ignore[arg-type]
             self._abort_transport()
-        elif kind is Farewell:
-            self._let_go(None)
-            if self.transport is not None:
-                self.transport.loseConnection()
+        elif kind is Farewell and self.transport is not None:
+            # It is over when it is closed: a peer may leave its half open for ever, and the deadline is the owner's to keep.
+            self.transport.loseConnection()
         # RecipientReplied and FinalReplied are in the outcomes of Finished
 
     def _let_go(self, end: SessionOver | None) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 import trustme
+from twisted.internet.tcp import Client
 
 from mta.delivery.logins import Logins
 from mta.mail.envelope import BodyFile
@@ -254,6 +255,53 @@ async def test_silence_at_rset_and_quit_costs_seconds(hops: NextHops, where: str
     await until(lambda: where in remote.commands)
     hops.clock.pump([1] * (22 if where == "RSET" else 7))
     await until(lambda: not remote.sessions[0].alive)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_never_closes_its_side_of_tls_costs_seconds(
+    hops: NextHops, authority: trustme.CA, trusting: Any
+) -> None:
+    def deaf(session: RemoteSession) -> str:
+        session.wire.pauseProducing()  # and hears no close_notify, nor that we are gone
+        return "221 2.0.0 Bye"
+
+    remote = hops.remote({"QUIT": deaf}, tls=Certified(authority, NAME))
+
+    def ours() -> list[Any]:
+        return [
+            each for each in REACTOR.getReaders() if isinstance(each, Client) and each.getPeer().port == remote.port
+        ]
+
+    await hops.agent(tls=trusting).deliver(hops.by_name(remote))
+    hops.clock.pump([1, 1, 1])
+    await until(lambda: "QUIT" in remote.commands)
+    await pause(0.1)
+    assert ours()
+    hops.clock.pump([1] * 7)
+    await until(lambda: not ours())
+    remote.sessions[0].wire.resumeProducing()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_before_all_was_heard_puts_no_message_into_another(hops: NextHops) -> None:
+    body = b"".join(b"%07d" % number + b"x" * 69 + b"\r\n" for number in range(200_000))
+
+    def stop_reading(session: RemoteSession) -> str:
+        session.wire.pauseProducing()
+        return "354 go on"
+
+    remote = hops.remote({"DATA": Turns(stop_reading, "354 go on"), ".": Turns(STALL, "250 2.0.0 taken")})
+    agent = hops.agent()
+    first = agent.deliver(hops.to(remote, body=body))
+    await until(lambda: "DATA" in remote.commands)
+    await pause(0.2)  # the sockets' buffers are full
+    remote.sessions[0].say("552 5.3.4 too large")
+    assert isinstance(only(await first), Failed)
+    second = agent.deliver(hops.to(remote))
+    remote.sessions[0].wire.resumeProducing()
+    await until(lambda: second.called)
+    assert isinstance(only(await second), Relayed)
+    assert len(remote.sessions) == 1
 
 
 # --- what they say ------------------------------------------------------------------------------------------------------
