@@ -48,7 +48,7 @@ class NextHop:
         self._waiting: deque[Delivery] = deque()
         self._stopped = False
         self._seconds: Callable[[], float] = surroundings.reactor.seconds
-        self.clear_text: set[str] = set()
+        self.clear_text: dict[str, float] = {}
 
     @property
     def empty(self) -> bool:
@@ -110,6 +110,8 @@ class NextHop:
         elif not connection.closed or self._stopped or _uncertain(end):
             if not self._stopped and delivery.settle_those_that_fitted(end):
                 self._waiting.appendleft(delivery)  # this connection is free in a moment, and takes it
+                delivery.used.discard(connection.address)  # or, when it has done its share, another to the same host
+                delivery.hosts = None
                 return None
             delivery.settle(end)
             return delivery.conclude

@@ -36,6 +36,7 @@ from mta.smtp.client_events import Cause, SessionOver
 from mta.telemetry.metrics import counters
 
 SESSIONS_LIMIT = 2  # SAFETY 1: MX tries
+CLEAR_TEXT_SECONDS = 60.0  # one lost handshake must not take TLS from a destination that is never idle
 
 _log = Logger()
 _sessions = counters("mta_smtp_out_connections_total", "Connections to next hops", "result")
@@ -61,7 +62,7 @@ class Surroundings:
 class Seeker(ConnectionOwner, Interface):
     """Who searches: the owner of all connections to one target. It passes on what a connection tells while it is being opened."""
 
-    clear_text: set[str]  # addresses whose TLS handshake failed
+    clear_text: dict[str, float]  # addresses whose TLS handshake failed, and until when they are spoken to without
 
     def opening(self, connection: SmtpConnection, search: Search) -> None:
         """This connection belongs to the search until it is ready or over."""
@@ -137,7 +138,7 @@ class Search:
         delivery = self.delivery
         self._tried(connection, end.reply, end.phase.value)
         if end.cause is Cause.TLS_FAILED and self._encrypted and self._level is TlsLevel.MAY and not self._stopped:
-            self._seeker.clear_text.add(self._host.address)
+            self._seeker.clear_text[self._host.address] = self._around.reactor.seconds() + CLEAR_TEXT_SECONDS
             self._open(encrypted=False)
             return
         delivery.failing = end.outcome
@@ -175,7 +176,8 @@ class Search:
         elif delivery.hosts and delivery.sessions < SESSIONS_LIMIT:
             self._host = delivery.hosts.popleft()
             delivery.used.add(self._host.address)
-            self._open(encrypted=self._host.address not in self._seeker.clear_text)
+            until = self._seeker.clear_text.get(self._host.address)
+            self._open(encrypted=until is None or self._around.reactor.seconds() >= until)
             return
         self._seeker.found(self, None)
 

@@ -17,6 +17,7 @@ from mta.mail.outcome import Deferred, Failed, Relayed
 from mta.testing.certified import Certified
 from mta.testing.letters import HEADER, job
 from mta.testing.next_hops import NAME, NextHops, kinds, only, until
+from mta.testing.remote_host import STALL, Turns
 from mta.tls.client import ClientContexts
 
 
@@ -88,6 +89,21 @@ async def test_a_handshake_that_stalls_ends_in_clear_text(hops: NextHops) -> Non
     await until(lambda: "STARTTLS" in remote.commands and len(remote.sessions[0].segments) == 3)
     hops.clock.pump([1] * 62)
     assert isinstance(only(await attempt), Relayed)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_busy_destination_gets_tls_again_a_minute_after_a_failed_handshake(
+    hops: NextHops, server_tls: Any
+) -> None:
+    remote = hops.remote({"MAIL": Turns(STALL, "250 ok")}, tls=Broken())
+    agent = hops.agent(tls=client_tls)
+    agent.deliver(hops.to(remote))  # it is under way all the time
+    await until(lambda: any(command.startswith("MAIL") for command in remote.commands))
+    remote.tls = server_tls
+    await agent.deliver(hops.to(remote))
+    hops.clock.pump([1] * 61)
+    await agent.deliver(hops.to(remote))
+    assert [message.tls for message in remote.messages] == [False, True]
 
 
 @pytest_twisted.ensureDeferred

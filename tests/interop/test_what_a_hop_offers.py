@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
+from mta.delivery import next_hop
 from mta.mail.envelope import Notify
 from mta.mail.outcome import Deferred, Failed, Relayed
 from mta.testing.letters import job
@@ -171,3 +172,15 @@ async def test_a_connection_lost_between_two_transactions_doubles_nobody(hops: N
     assert [message.recipients for message in remote.messages if "RCPT TO:<a@example.org>" in message.recipients] == [
         ["RCPT TO:<a@example.org>"]
     ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_recipients_too_many_for_the_last_message_of_a_connection_go_over_another(
+    hops: NextHops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(next_hop, "MESSAGES_PER_CONNECTION", 1)
+    remote = hops.remote({"RCPT": takes(1, "452 4.5.3 too many")})
+    attempt = await hops.agent().deliver(hops.to(remote, "a@example.org", "b@example.org", "c@example.org"))
+    assert kinds(attempt) == {Relayed}
+    assert [len(message.recipients) for message in remote.messages] == [1, 1, 1]
+    assert len(remote.sessions) == 3
