@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet import defer
 
+from mta.config.via import TLS_MARK
 from mta.delivery.agent import OWN_SITE, SiteAnswer
 from mta.delivery.mx import site_key
 from mta.dns.resolver import Answer, MxAnswer, Resolver, Soon
@@ -13,9 +14,11 @@ SCHEME = "mx:"
 
 
 def site_of(destination: str, resolver: Resolver) -> Soon[SiteAnswer]:
-    """Of `mx:domain`. A domain without MX records, an address literal and an explicit route have a site of their own."""
-    domain = destination.removeprefix(SCHEME)
-    if domain == destination or domain.startswith("["):
+    """Of `mx:domain`, whatever its level of TLS: the hosts are the same. A domain without MX records, an address literal and an
+    explicit route have a site of their own.
+    """
+    domain = destination.removeprefix(SCHEME).partition(TLS_MARK)[0]
+    if not destination.startswith(SCHEME) or domain.startswith("["):
         return OWN_SITE
     if not domain.isascii():
         try:
