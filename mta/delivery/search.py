@@ -79,6 +79,7 @@ class Search:
 
     __slots__ = (
         "_around",
+        "_asking",
         "_connection",
         "_encrypted",
         "_give_up",
@@ -98,6 +99,7 @@ class Search:
         self._seeker = seeker
         self._connection: SmtpConnection | None = None  # the network has not answered yet
         self._give_up: Callable[[], object] | None = None
+        self._asking: defer.Deferred[None] | None = None
         self._host: Host = Host("", "")
         self._level = target.level
         self._encrypted = False
@@ -112,7 +114,8 @@ class Search:
         self._begins()
         address = target.address
         if not address:
-            defer.Deferred.fromCoroutine(self._ask()).addCallback(self._take_hosts).addErrback(self._broken)
+            self._asking = defer.Deferred.fromCoroutine(self._ask()).addCallback(self._take_hosts)
+            self._asking.addErrback(self._broken)
             return
         try:
             self._take_hosts((Host(target.host, address),))
@@ -124,6 +127,8 @@ class Search:
         self._stopped = True
         if self._connection is not None and self._give_up is not None:
             self._give_up()
+        elif self._asking is not None:
+            self._asking.cancel()  # an outage of the DNS takes half a minute; nothing, when it was answered
 
     # --- told by the seeker -------------------------------------------------------------------------------------------
 
@@ -239,9 +244,12 @@ class Search:
         self.delivery.trail.append(try_of(connection, self.delivery, reply, phase, self._around.reactor.seconds()))
 
     def _broken(self, failure: Failure) -> None:
-        """Our own fault."""
-        _log.failure("looking for a next hop failed", failure)
-        self.delivery.failing = Deferred(0, "4.3.0", "internal error")
+        """Our own fault, or our end."""
+        if self._stopped and failure.check(defer.CancelledError):
+            self.delivery.failing = SHUTTING_DOWN
+        else:
+            _log.failure("looking for a next hop failed", failure)
+            self.delivery.failing = Deferred(0, "4.3.0", "internal error")
         self._seeker.found(self, None)
 
 

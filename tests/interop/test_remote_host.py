@@ -223,3 +223,13 @@ async def test_stopping_defers_what_is_under_way_and_closes_everything(hops: Nex
     assert only(await carried).uncertain
     await until(lambda: stopped.called)
     assert only(await agent.deliver(hops.to(remote))).status == "4.3.2"
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopping_waits_for_no_name_server(hops: NextHops, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hops.resolver, "mx", lambda _: defer.Deferred())
+    agent = hops.agent()
+    asking = agent.deliver(job("mx:example.org", "a@example.org"))
+    stopped = agent.stop()
+    assert only(await asking) == Deferred(0, "4.3.2", "shutting down")
+    assert stopped.called
