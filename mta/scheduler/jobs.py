@@ -156,7 +156,10 @@ class Jobs:
             destination.last_outcome = outcome
             break
         if destination.remote:
-            self._boss.learn(destination, attempt)
+            try:
+                self._boss.learn(destination, attempt)
+            except Exception:  # noqa: BLE001 - its slot must be freed and its outcomes settled, whatever an agent made of them (law 4)
+                _log.failure("nothing could be learned of {destination}", destination=destination.key)
         heads.ended(destination, work)
         work.failures = destination.failures
         self._settler.settle(work, attempt)

@@ -127,7 +127,8 @@ class Scheduler:
 
     async def _stop(self) -> None:
         self._stopping = True
-        quiet = self._jobs.halt()
+        # What the last attempts made is settled behind them: before that nothing of theirs may be given back.
+        quiet = self._jobs.halt().addCallback(lambda _: self._settler.idle())
         self._lookout.stop()
         swept = self._sweep.stop()
         self._suspensions.keep_limits()
@@ -135,7 +136,7 @@ class Scheduler:
             for work in self._heads.drain(destination):
                 self.give_back(destination, work)
         await self._settler.flush()
-        await self._bounded(defer.DeferredList([quiet, self._settler.idle(), swept]))
+        await self._bounded(defer.DeferredList([quiet, swept]))
         # What is still under way is cut with its connection; its claim goes back, so that the next boot begins at once.
         for work in {id(each): each for each in self._heads.held.values()}.values():
             self._settler.give_back(work.recipients)
@@ -296,6 +297,8 @@ class Scheduler:
 
     def loaded(self, destination: Destination, work: Work) -> None:
         self._heads.append(destination, work)
+        if not destination.placed:  # it seemed idle while its rows were on their way
+            self._sites.ask(destination)
         self._jobs.soon()
 
     def give_back(self, destination: Destination, work: Work) -> None:

@@ -25,7 +25,7 @@ from mta.mail.envelope import Recipient, State
 from mta.mail.outcome import Deferred, Delivered, Failed, Relayed
 from mta.scheduler.settlement import SettlementPolicy, settle_attempt
 from mta.scheduler.work import Work, claims_of
-from mta.spool.contract import Settled, Settlement, Spool, SpoolError, SpoolFailed
+from mta.spool.contract import Settled, Settlement, Spool, SpoolError, SpoolFailed, SpoolUnfit
 from mta.telemetry.metrics import counter
 
 RETRY_SECONDS = 1.0  # first wait for a failing spool; doubles
@@ -158,14 +158,19 @@ class Settler:
                 self._submit([pair])
             return
         _RETRIES.value += len(pairs)
-        if failure.check(SpoolError) is None:
+        if failure.check(SpoolError) is None or failure.check(SpoolUnfit) is not None:
             _log.failure("a settlement could not be stored", failure)
-            pairs = [(work, _in_plain_words(attempt)) for work, attempt in pairs]
+            self._kept += [(work, _in_plain_words(attempt)) for work, attempt in pairs]
+            self._come_back()  # the spool is well: nobody else waits for it
+            return
         self._kept += pairs
         self._spool_failed()
 
     def _spool_failed(self) -> None:
         self._failing = True
+        self._come_back()
+
+    def _come_back(self) -> None:
         if self._retry_call is None and not self._stopped:
             self._retry_call = self._clock.callLater(self._retry_seconds, self._retry)
             self._retry_seconds = min(self._retry_seconds * 2, RETRY_MAX_SECONDS)

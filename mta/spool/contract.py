@@ -35,6 +35,10 @@ class SpoolFull(SpoolError):
     """No space (or inodes): nothing was stored."""
 
 
+class SpoolUnfit(SpoolError):
+    """A value that can't be stored, or a bug of ours: the same again would fail again, and nothing else is concerned."""
+
+
 class SpoolFailed(SpoolError):
     """An I/O error: after a failed fsync the shard is closed, reopened and verified; until then nothing is accepted."""
 

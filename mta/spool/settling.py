@@ -15,7 +15,7 @@ from typing import Any
 from mta.mail.envelope import NewRecipient, Recipient, State
 from mta.mail.identifiers import made_at
 from mta.spool.birth import born_child
-from mta.spool.contract import Event, Settled, Settlement, SpoolError
+from mta.spool.contract import Event, Settled, Settlement, SpoolUnfit
 from mta.spool.journal import entry_row, folded_row
 from mta.spool.rows import Row, recipient_row
 from mta.spool.transaction import ROWS_IN_STATEMENT, Transaction
@@ -106,7 +106,7 @@ class Settling:
             cursor.execute(_SETTLE, update)
             if not transaction.connection.changes():
                 if len(self.updates) > 1:  # checked above: so one settlement names a recipient twice
-                    raise SpoolError(f"recipient {update[_ID]} stands twice in a settlement")
+                    raise SpoolUnfit(f"recipient {update[_ID]} stands twice in a settlement")
                 return (update[_ID],)
         return ()
 

@@ -21,12 +21,12 @@ from queue import Empty, SimpleQueue
 import apsw
 from twisted.python.failure import Failure
 
-from mta.spool.contract import SpoolError, SpoolFailed, SpoolFull
+from mta.spool.contract import SpoolError, SpoolFailed, SpoolFull, SpoolUnfit
 from mta.spool.database import BUSY_MS, open_writer
 from mta.spool.lane import Reactor
 from mta.spool.reopening import reopen
 from mta.spool.settling import settle_all
-from mta.spool.transaction import Claims, Transaction
+from mta.spool.transaction import Claimant, Claims, Transaction
 from mta.spool.works import Accept, Work
 from mta.telemetry.metrics import SECONDS, counters, histograms
 
@@ -84,7 +84,9 @@ class Writer:
         self.finished_lock = threading.Lock()
         self.commits = self.messages = self.accepted = 0
         self.failing = ""
-        self._ghosts: list[int] = []  # refused, but perhaps in the log
+        self._ghosts: list[int] = []  # messages that were refused, but are perhaps in the log
+        self._doubtful: set[int] = set()  # recipients whose claims are: nobody knows that they have them
+        self._claiming: dict[int, Claimant | None] = {}  # by the transaction under way
         self._reopen_at = 0.0
         self._wal_pages = self._wal_checkpointed = 0
         self._wal_copied = (
@@ -232,6 +234,7 @@ class Writer:
     def _transact(self, batch: list[Work]) -> None:
         connection = self._connection
         transaction = Transaction(connection, connection.cursor(), self._next_seq, settle_all)
+        self._claiming = transaction.claims
         transaction.cursor.execute("BEGIN IMMEDIATE")
         for work in batch:
             if work.looks:
@@ -276,6 +279,8 @@ class Writer:
         self.failing = f"{type(error).__name__}: {error}"
         self._count("fault")
         refuse(batch, SpoolFailed(self.failing))
+        if batch:
+            self._doubtful.update([recipient for recipient, claimant in self._claiming.items() if claimant is not None])
         self._reopen([number for work in batch if isinstance(work, Accept) for number in work.numbers()])
 
     def _reopen(self, refused: list[int]) -> bool:
@@ -284,13 +289,13 @@ class Writer:
         with contextlib.suppress(apsw.Error):
             self._connection.close(True)
         try:
-            connection = reopen(self._path, self._ghosts, self._vfs)
+            connection = reopen(self._path, self._ghosts, self._doubtful, self._vfs)
             self._adopt(connection)
         except (apsw.Error, SpoolError, OSError) as error:
             self.failing = f"{type(error).__name__}: {error}"
             self._reopen_at = time.monotonic() + REOPEN_SECONDS
             return False
-        self._connection, self._ghosts, self.failing = connection, [], ""
+        self._connection, self._ghosts, self._doubtful, self.failing = connection, [], set(), ""
         return True
 
     def _adopt(self, connection: apsw.Connection) -> None:
@@ -369,7 +374,7 @@ def _in_plain_words(error: Exception) -> SpoolError:
         return SpoolFull("no space left for the spool")
     if isinstance(error, SpoolError):
         return error
-    return SpoolError(f"the spool could not store it: {type(error).__name__}: {error}")
+    return SpoolUnfit(f"the spool could not store it: {type(error).__name__}: {error}")
 
 
 def _add_one(shard: str, cause: str) -> None:

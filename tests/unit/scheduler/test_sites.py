@@ -151,6 +151,28 @@ def test_an_answer_is_asked_for_again_when_it_is_old_and_a_move_is_followed() ->
     assert house.destination("mx:one.example")["site_in_flight"] == 0
 
 
+def test_rows_that_come_while_their_destination_seems_idle_are_not_left_lying() -> None:
+    """Its answer is found to be old while a claim of its rows is on its way."""
+    house = ScheduledHouse()
+    asked = []
+
+    def site(destination: str) -> SiteAnswer:
+        asked.append(destination)
+        return SiteAnswer("mx.big.example", 60.0)
+
+    house.agent.site = site  # type: ignore[method-assign]
+    house.accept("a@one.example")
+    house.pass_time(90)
+    message = house.accept("b@one.example", offer=False)
+    destination = house.scheduler._heads.destinations["mx:one.example"]
+    house.scheduler._lookout.load_now(destination)
+    assert destination.loading
+    destination.placed_until = house.clock.seconds()
+    house.scheduler.looked()
+    house.pass_time(5)
+    assert house.states(message) == [State.RELAYED]
+
+
 def test_what_a_site_bears_is_learned_from_all_its_domains() -> None:
     house = ScheduledHouse()
     at_big(house)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -226,6 +227,33 @@ def test_a_refused_message_that_reached_the_log_all_the_same_is_removed(spool: S
     wait(spool, spool.accept((letter(spool.new_id()),)))
     assert wait(spool, spool.message(ghost)) is None
     assert wait(spool, spool.status()).messages == 1  # type: ignore[attr-defined]
+
+
+def test_a_claim_that_nobody_heard_of_is_free_again_when_its_commit_reached_the_log(spool: SqliteSpool) -> None:
+    failed = letter(spool.new_id(), claim_for=OWNER)
+    report = letter(spool.new_id(), claim_for=OWNER)
+    waiting = letter(spool.new_id())
+    (accepted, _) = wait(spool, spool.accept((failed, waiting)))  # type: ignore[misc]
+    settlement = replace(outcome(accepted.recipients[0], State.FAILED), reports=(report,))
+    writer = spool._writer
+
+    def commit_then_fail(batch: list[object]) -> None:
+        type(writer)._transact(writer, batch)  # type: ignore[arg-type]
+        del writer._transact  # type: ignore[attr-defined]
+        raise apsw.IOError("the disk says EIO")
+
+    (destination,) = {each.destination for each in waiting.recipients}
+    for ask in (
+        lambda: spool.settle((settlement,)),
+        lambda: spool.claim(destination, 10, OWNER, START + 1, START + 1e9),
+    ):
+        writer._transact = commit_then_fail  # type: ignore[assignment, method-assign]
+        with pytest.raises(SpoolFailed):
+            wait(spool, ask())
+    for message in (report.message.id, waiting.message.id):
+        _, rows = wait(spool, spool.message(message))  # type: ignore[misc]
+        assert [row.owner for row in rows] == [0] * len(rows)
+    assert wait(spool, spool.status()).claimed == 0  # type: ignore[attr-defined]
 
 
 def disk_with(percent: float) -> Callable[[Path], os.statvfs_result]:
