@@ -36,7 +36,7 @@ class Mover:
         except apsw.FullError as error:
             self.again(chosen)
             raise SpoolFull("no space left for the history") from error
-        except (apsw.Error, OSError, ValueError) as error:
+        except Exception as error:  # whatever it is, they are still to be copied
             self.again(chosen)
             raise SpoolFailed(f"the history can't be written: {error}") from error
         return [one.message for one in told]

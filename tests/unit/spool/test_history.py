@@ -11,7 +11,7 @@ import pytest
 
 from mta.mail.envelope import State
 from mta.mail.identifiers import format_id
-from mta.spool.contract import Event, SpoolError, SpoolFull
+from mta.spool.contract import Event, SpoolError, SpoolFailed, SpoolFull, SpoolUnusable
 from mta.spool.day import Day, peer_ids
 from mta.spool.history import History
 from mta.testing.spools import OWNER, START, SqliteHouse, letter, outcome, recipient
@@ -106,6 +106,21 @@ def test_what_could_not_be_copied_is_tried_again(sqlite: SqliteHouse, monkeypatc
         with pytest.raises(SpoolFull):
             sqlite.wait(sqlite.spool.move_finished(START))
     assert sqlite.wait(sqlite.spool.status()).messages == 1
+    assert sqlite.wait(sqlite.spool.move_finished(START)) == 1
+
+
+def test_what_a_newer_release_has_begun_to_write_stays_to_be_copied(
+    sqlite: SqliteHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished(sqlite)
+
+    def newer(*_: object) -> None:
+        raise SpoolUnusable("it has schema 9, written by a newer release")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mta.spool.day.migrate", newer)
+        with pytest.raises(SpoolFailed, match="newer release"):
+            sqlite.wait(sqlite.spool.move_finished(START))
     assert sqlite.wait(sqlite.spool.move_finished(START)) == 1
 
 
