@@ -76,7 +76,7 @@ async def _suspended(house: House, stories: Sequence[Story]) -> dict[str, dict[s
         if not waiting or shard is None:
             continue
         scheduler = house.scheduler_of(shard.shard)
-        rows = scheduler.destinations(waiting) if scheduler is not None else await recorded(shard)
+        rows = scheduler.destinations(waiting) if scheduler is not None else await recorded(house, shard)
         for row in rows:
             if row["destination"] in waiting and row["suspended_until"] > house.now():
                 found[row["destination"]] = {key: row[key] for key in ("suspended_until", "last_reply")}

@@ -51,13 +51,13 @@ class Destination:
         self.in_flight = 0  # jobs
         self.on_disk = False
         self.loading = False
-        self.ring: Ring | None = None  # where it stands: among those that may go, or parked
+        self.ring: Ring[Destination] | None = None  # where it stands: among those that may go, or parked
         self.lane = USUAL
         self.placed = not key.startswith(SITED_SCHEME)
         self.placed_until = float("inf")
         self.asking = False
-        self.site: Site | None = None
-        self.pools: tuple[Pool, ...] = ()
+        self.site: Site[Destination] | None = None
+        self.pools: tuple[Pool[Destination], ...] = ()
         self.proven = not self.remote
         self.failures = 0  # in a row
         self.failed_at = 0.0

@@ -45,9 +45,9 @@ class Heads:
         self.rows = 0  # recipients that wait
         self.in_flight = 0  # jobs
         self.hot_octets = 0
-        self.doubtful = Doubtful()
+        self.doubtful: Doubtful[Destination] = Doubtful()
         self.hungry: dict[Destination, None] = {}  # rows on disk, and no room for them in all the memory
-        self._ring = Ring()
+        self._ring: Ring[Destination] = Ring()
         self._unexamined: list[str] = []
 
     def destination(self, key: str, at: float = 0.0) -> Destination:
@@ -171,7 +171,7 @@ class Heads:
         self._unpark(work.pools)
         self.ready(destination)
 
-    def _unpark(self, pools: tuple[Pool, ...]) -> None:
+    def _unpark(self, pools: tuple[Pool[Destination], ...]) -> None:
         for pool in pools:
             free = pool.limit.allowed - pool.in_flight
             while free > 0 and (destination := pool.parked.pop()) is not None:
@@ -220,7 +220,7 @@ class Heads:
         destination.proven = proven
         self._pool(destination)
 
-    def place(self, destination: Destination, site: Site | None) -> None:
+    def place(self, destination: Destination, site: Site[Destination] | None) -> None:
         """Its site is known (None: no other than itself)."""
         if destination.site is not None:
             destination.site.members -= 1
@@ -233,7 +233,7 @@ class Heads:
 
     def _pool(self, destination: Destination) -> None:
         """Into the pools that it now belongs to, with what waits."""
-        pools: tuple[Pool, ...] = () if destination.proven else (self.doubtful,)
+        pools: tuple[Pool[Destination], ...] = () if destination.proven else (self.doubtful,)
         if destination.site is not None:
             pools = (*pools, destination.site)
         left = [pool for pool in destination.pools if pool not in pools]

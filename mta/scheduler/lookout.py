@@ -9,7 +9,7 @@ Wall time decides what is due; timers follow the monotonic clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from mta.spool.contract import Claimed, DestinationDue, Spool
 
 DUE_LIMIT = 1_000  # destinations of one look, beside those in memory
 DUE_TURN = 500  # of them considered in one turn of the reactor: 0.5 ms
+LOADS_TURN = 32  # destinations loaded in one turn: 1 ms, most of it where the site is asked for (law 13)
 LOOK_SECONDS = 60.0  # longest time between two looks
 LOOK_PAUSE_SECONDS = 1.0  # shortest time, so that a thousand rows due within a second cost one look
 SPOOL_FAULT_SECONDS = 5.0
@@ -68,7 +69,7 @@ class Lookout:
         self._owner = owner
         self._heads = heads
         self._loads = loads
-        self._wheel = Wheel(clock, self._come_up)
+        self._wheel = Wheel(clock, self.load_soon)
         self._call: IDelayedCall | None = None
         self._look_at = 0.0  # monotonic
         self._looked_at = float("-inf")
@@ -77,6 +78,8 @@ class Lookout:
         self._watching = False
         self._unsure: dict[str, None] = {}  # destinations whose next time is not known
         self._ask_call: IDelayedCall | None = None
+        self._soon: dict[str, None] = {}  # destinations to be loaded, so many a turn
+        self._soon_call: IDelayedCall | None = None
 
     def begin(self) -> None:
         self._watching = True
@@ -85,7 +88,7 @@ class Lookout:
     def stop(self) -> None:
         self._watching = False
         self._wheel.stop()
-        for call in (self._call, self._ask_call):
+        for call in (self._call, self._ask_call, self._soon_call):
             if call is not None and call.active():
                 call.cancel()
 
@@ -95,10 +98,20 @@ class Lookout:
         """A row of it will be due then, or its suspension over."""
         self._wheel.expect(key, seconds)
 
-    def _come_up(self, keys: list[str]) -> None:
+    def load_soon(self, keys: Iterable[str]) -> None:
+        """These have due rows, or may have: LOADS_TURN of them at once, the rest in later turns."""
+        self._soon.update(dict.fromkeys(keys))
+        if self._soon_call is None:
+            self._load_some()
+
+    def _load_some(self) -> None:
+        self._soon_call = None
         at = self._clock.seconds()
-        for key in keys:
+        for key in list(islice(self._soon, LOADS_TURN)):
+            self._soon.pop(key, None)
             self.load_now(self._heads.destination(key, at))
+        if self._soon and self._soon_call is None and self._watching:
+            self._soon_call = self._clock.callLater(0, self._load_some)
 
     def load_now(self, destination: Destination) -> None:
         """It has due rows, or may have."""
@@ -185,15 +198,12 @@ class Lookout:
         if self._watching:
             self._consider(due)
 
-    def _consider(self, due: Iterable[DestinationDue]) -> None:
-        at, now = self._clock.seconds(), self._now()
+    def _consider(self, due: Sequence[DestinationDue]) -> None:
+        now = self._now()
         for each in due:
             if each.next_attempt > now:
                 self._wheel.expect(each.destination, each.next_attempt - now)
-                continue
-            destination = self._heads.destination(each.destination, at)
-            destination.on_disk = True
-            self.load(destination)
+        self.load_soon([each.destination for each in due if each.next_attempt <= now])
 
     # --- the whole queue ------------------------------------------------------------------------------------------
 
@@ -239,9 +249,11 @@ class Lookout:
             if not self._watching:
                 return
             self._consider(due[first : first + DUE_TURN])
-        for destination in list(self._heads.destinations.values()):
-            if destination.on_disk:
-                self.load(destination)
+        known = list(self._heads.destinations.values())
+        for first in range(0, len(known), DUE_TURN):
+            if first:
+                await self._pause()
+            self.load_soon([each.key for each in known[first : first + DUE_TURN] if each.on_disk and not each.loading])
         again, self._looking, self._again = self._again, False, False
         self.look_in(0.0 if again or len(due) >= limit else LOOK_SECONDS)
 

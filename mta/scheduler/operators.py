@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from twisted.internet.interfaces import IReactorTime
-
 from mta.scheduler.heads import Heads
 from mta.scheduler.lookout import Lookout
 from mta.scheduler.settling import Settler
@@ -16,10 +14,7 @@ from mta.spool.contract import Altered, Change
 class Operators:
     """One for each scheduler. What is under way goes on: a hold counts from the next try, what was removed is told in the log."""
 
-    def __init__(
-        self, clock: IReactorTime, heads: Heads, lookout: Lookout, settler: Settler, suspensions: Suspensions
-    ) -> None:
-        self._clock = clock
+    def __init__(self, heads: Heads, lookout: Lookout, settler: Settler, suspensions: Suspensions) -> None:
         self._heads = heads
         self._lookout = lookout
         self._settler = settler
@@ -31,10 +26,7 @@ class Operators:
             return
         if change is Change.RETRY:
             self._suspensions.end(altered.destinations)
-        for key in altered.destinations:
-            destination = self._heads.destination(key, self._clock.seconds())
-            if not destination.suspended_until:
-                self._lookout.load_now(destination)
+        self._lookout.load_soon(altered.destinations)
 
     def _withdraw(self, recipients: Sequence[int], *, give_back: bool) -> None:
         """Take them out of the memory where they wait."""

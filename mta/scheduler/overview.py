@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import nlargest
 from typing import Any
 
 from mta.mail.outcome import Outcome
 from mta.scheduler.destinations import Destination
 from mta.scheduler.heads import Heads
 
-BUSIEST = 50
 
-
-def busiest(heads: Heads) -> list[str]:
-    """Destinations with the most work, and those that are suspended."""
-    busy = (each for each in heads.destinations.values() if each.rows or each.in_flight or each.suspended_until)
-    return [each.key for each in nlargest(BUSIEST, busy, key=lambda each: each.rows + each.in_flight)]
+def busy(heads: Heads, keys: Iterable[str]) -> list[tuple[int, str]]:
+    """Of these destinations those with work, each with how much it is, and those that are suspended."""
+    found = [each for key in keys if (each := heads.destinations.get(key)) is not None]
+    return [
+        (each.rows + each.in_flight, each.key) for each in found if each.rows or each.in_flight or each.suspended_until
+    ]
 
 
 def destinations(heads: Heads, keys: Iterable[str], now: float, at: float) -> list[dict[str, Any]]:

@@ -7,13 +7,10 @@ last: their time-outs must not hold all jobs, nor their rows all memory, while t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Generic
 
 from mta.scheduler.limits import Limit
-from mta.scheduler.ring import Ring
-
-if TYPE_CHECKING:
-    from mta.scheduler.destinations import Destination
+from mta.scheduler.ring import Member, Ring
 
 DOUBTFUL_JOBS_MAX = 750  # of the 1,000 that may be under way
 DOUBTFUL_CROWD = 100  # jobs of the doubtful from which on each of them has one at most
@@ -22,7 +19,7 @@ OFFERED_PER_SLOT = 100  # rows of one destination or site in memory for each of 
 LOADED_PER_SLOT = 4  # the same, as they are loaded
 
 
-class Pool:
+class Pool(Generic[Member]):
     """`parked`: destinations that wait for a job of it to end; `hungry`: those with rows on disk that found no room."""
 
     __slots__ = ("hungry", "in_flight", "limit", "parked", "rows")
@@ -31,15 +28,15 @@ class Pool:
         self.limit = limit
         self.in_flight = 0  # jobs
         self.rows = 0  # recipients that wait in memory
-        self.parked = Ring()
-        self.hungry: dict[Destination, None] = {}
+        self.parked: Ring[Member] = Ring()
+        self.hungry: dict[Member, None] = {}
 
     def room(self, per_slot: int) -> int:
         """Rows that may be added."""
         return per_slot * self.limit.allowed - self.rows
 
 
-class Doubtful(Pool):
+class Doubtful(Pool[Member]):
     __slots__ = ()
 
     def __init__(self) -> None:
@@ -49,7 +46,7 @@ class Doubtful(Pool):
         return DOUBTFUL_ROWS_MAX - self.rows
 
 
-class Site(Pool):
+class Site(Pool[Member]):
     """`members`: destinations in memory that belong to it."""
 
     __slots__ = ("key", "members")

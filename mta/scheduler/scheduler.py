@@ -97,7 +97,7 @@ class Scheduler:
         self._sweep = Sweep(spool, now, owner, LEASE_OF_A_BOOT_SECONDS, heads, self)
         self._telling = Telling(log, now)
         self._jobs = Jobs(spool, agents, clock, heads, self._settler, self)
-        self._operators = Operators(clock, heads, self._lookout, self._settler, self._suspensions)
+        self._operators = Operators(heads, self._lookout, self._settler, self._suspensions)
         self._returned: dict[Destination, None] = {}  # claims of theirs are on their way back
         self._stopping = False
         shard = str(spool.shard)
@@ -130,6 +130,7 @@ class Scheduler:
         # What the last attempts made is settled behind them: before that nothing of theirs may be given back.
         quiet = self._jobs.halt().addCallback(lambda _: self._settler.idle())
         self._lookout.stop()
+        self._sites.stop()
         swept = self._sweep.stop()
         self._suspensions.keep_limits()
         for destination in self._heads.destinations.values():
@@ -262,9 +263,7 @@ class Scheduler:
 
     def given_back(self) -> None:
         returned, self._returned = self._returned, {}
-        for destination in returned:
-            if not destination.suspended_until:
-                self._lookout.load_now(destination)
+        self._lookout.load_soon([each.key for each in returned if not each.suspended_until])
 
     def unblocked(self) -> None:
         self._jobs.soon()
@@ -292,8 +291,8 @@ class Scheduler:
     def expect(self, destination: Destination, seconds: float) -> None:
         self._lookout.expect(destination.key, seconds)
 
-    def load(self, destination: Destination) -> None:
-        self._lookout.load(destination)
+    def load_soon(self, destinations: Iterable[str]) -> None:
+        self._lookout.load_soon(destinations)
 
     def loaded(self, destination: Destination, work: Work) -> None:
         self._heads.append(destination, work)
@@ -339,8 +338,11 @@ class Scheduler:
             "hot_octets": heads.hot_octets,
             "clock_in_doubt": self._doubt.look(),
             "destinations_known": len(heads.destinations),
-            "destinations": self.destinations(overview.busiest(heads)),
         }
+
+    def busy(self, keys: Iterable[str]) -> list[tuple[int, str]]:
+        """Of these destinations those with work in memory (how much) or suspended."""
+        return overview.busy(self._heads, keys)
 
     def known(self) -> list[str]:
         """Destinations in memory."""

@@ -6,11 +6,11 @@ and deferred there). While a good answer is being renewed the old one holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from twisted.internet import defer
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -20,6 +20,8 @@ from mta.scheduler.destinations import Destination
 from mta.scheduler.heads import Heads
 from mta.scheduler.pools import Site
 
+EXAMINED_TURN = 2_000  # destinations looked at in one turn: 0.3 ms
+ASKED_TURN = 16  # of them asked for in one turn: a question to the resolver costs some 0.1 ms
 ANSWER_MIN_SECONDS, ANSWER_MAX_SECONDS = 60.0, 86400.0
 
 _log = Logger()
@@ -41,7 +43,9 @@ class Sites:
         self._clock = clock
         self._heads = heads
         self._placed = placed
-        self._sites: dict[str, Site] = {}
+        self._sites: dict[str, Site[Destination]] = {}
+        self._unexamined: Iterator[Destination] = iter(())
+        self._call: IDelayedCall | None = None
         self.most = most  # jobs at once to one site, as configured
 
     def __len__(self) -> int:
@@ -87,21 +91,38 @@ class Sites:
         if waited:
             self._placed(destination)
 
-    def _site(self, key: str) -> Site:
+    def _site(self, key: str) -> Site[Destination]:
         site = self._sites.get(key)
         if site is None:
             site = self._sites[key] = Site(key, self.most)
         return site
 
     def look(self) -> None:
-        """Once a minute: ask again where an answer is old, forget sites of nobody."""
-        at = self._clock.seconds()
-        for destination in list(self._heads.destinations.values()):
-            if destination.placed_until > at:
-                continue
-            if destination.waiting or destination.in_flight or destination.suspended_until:
-                self.ask(destination)
-            else:  # before its next job
-                destination.placed, destination.placed_until = False, float("inf")
+        """Once a minute: ask again where an answer is old, forget sites of nobody. So much a turn (law 13)."""
+        if self._call is None:
+            self._unexamined = iter(list(self._heads.destinations.values()))
+            self._look_on()
+
+    def stop(self) -> None:
+        """No timer of ours remains."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+
+    def _look_on(self) -> None:
+        self._call = None
+        at, asked = self._clock.seconds(), 0
+        for examined, destination in enumerate(self._unexamined, 1):
+            if destination.placed_until <= at:
+                if destination.waiting or destination.in_flight or destination.loading or destination.suspended_until:
+                    self.ask(destination)
+                    asked += 1
+                else:  # before its next job
+                    destination.placed, destination.placed_until = False, float("inf")
+            if examined >= EXAMINED_TURN or asked >= ASKED_TURN:
+                self._call = self._clock.callLater(0, self._look_on)
+                return
+        self._forget_sites()
+
+    def _forget_sites(self) -> None:
         for key in [key for key, site in self._sites.items() if not (site.members or site.in_flight)]:
             del self._sites[key]

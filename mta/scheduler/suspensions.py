@@ -45,8 +45,8 @@ class Stage(Protocol):
     def expect(self, destination: Destination, seconds: float) -> None:
         """Let it be looked at then."""
 
-    def load(self, destination: Destination) -> None:
-        """It may go again: load what it has."""
+    def load_soon(self, destinations: Iterable[str]) -> None:
+        """They may go again: load what they have."""
 
 
 class Suspensions:
@@ -157,12 +157,13 @@ class Suspensions:
         else:
             self._resume(destination)
 
-    def _resume(self, destination: Destination) -> None:
+    def _resume(self, *destinations: Destination) -> None:
         """A probe may go, or all."""
-        destination.suspended_until = 0.0
-        self._suspended.pop(destination.key, None)
-        destination.on_disk = True
-        self._stage.load(destination)
+        for destination in destinations:
+            destination.suspended_until = 0.0
+            self._suspended.pop(destination.key, None)
+            destination.on_disk = True
+        self._stage.load_soon([each.key for each in destinations])
 
     def end(self, keys: Iterable[str] | None = None) -> int:
         """An operator wants these tried now (None: all that are suspended). How many were suspended."""
@@ -170,8 +171,7 @@ class Suspensions:
             ended = list(self._suspended.values())
         else:
             ended = [self._suspended[key] for key in keys if key in self._suspended]
-        for destination in ended:
-            self._resume(destination)
+        self._resume(*ended)
         return len(ended)
 
     def forgotten(self, destinations: Iterable[Destination]) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mta.delivery.agent import Job
 from mta.mail.address import Address
 from mta.mail.envelope import Content, Message, Recipient
-
-if TYPE_CHECKING:
-    from mta.scheduler.pools import Pool
+from mta.scheduler.pools import Pool
 
 RECIPIENTS_MAX = 100  # of one transaction: RFC 5321 section 4.5.3.1.8 promises no more than that
 
@@ -33,7 +31,7 @@ class Work:
         self.content = content
         self.octets = 0
         self.failures = 0
-        self.pools: tuple[Pool, ...] = ()
+        self.pools: tuple[Pool[Any], ...] = ()
 
     def job(self, content: Content) -> Job:
         return Job(self.message, self.recipients, content, self.destination)

@@ -167,7 +167,11 @@ class SchedulerDouble:
         return [each["destination"] for each in self.live]
 
     def destinations(self, keys: Iterable[str]) -> list[dict[str, Any]]:
-        return [each for each in self.live if each["destination"] in keys]
+        live = {each["destination"]: each for each in self.live}
+        return [live[key] for key in keys if key in live]
+
+    def busy(self, keys: Iterable[str]) -> list[tuple[int, str]]:
+        return [(each["in_memory"] + each["in_flight"], each["destination"]) for each in self.destinations(keys)]
 
     def status(self) -> dict[str, object]:
         return {"shard": self.shard, "in_flight": 3}

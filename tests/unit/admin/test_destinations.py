@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import succeed
+
 from mta.admin.errors import UNAVAILABLE
 from mta.spool.contract import Change, DestinationRecord, DestinationWaiting
 
@@ -45,6 +47,18 @@ def test_a_long_list_is_cut_and_says_so(furnished: Any) -> None:
     data = furnished.do("queue.destinations", limit=3)
     assert [row["waiting"] for row in data["destinations"]] == [9, 8, 7]
     assert data["more"] == 7
+
+
+def test_ten_thousand_destinations_are_told_in_many_turns_and_in_order(furnished: Any) -> None:
+    furnished.spools[0].numbers = [DestinationWaiting(f"mx:{each}.example", each % 977, 5.0) for each in range(10_000)]
+    furnished.spools[0].records = [DestinationRecord(f"mx:{each}.example", 99.0, 1) for each in range(10_000)]
+    turns: list[int] = []
+    furnished.house.pause = lambda: succeed(turns.append(1))
+    rows = furnished.do("queue.destinations", limit=10_000)["destinations"]
+    assert len(turns) == 4 * 19
+    order = [(-row["waiting"], row["destination"]) for row in rows]
+    assert len(order) == 10_000
+    assert order == sorted(order)
 
 
 def test_a_flush_ends_suspensions_once_and_makes_due_what_waits_for_its_time(furnished: Any) -> None:

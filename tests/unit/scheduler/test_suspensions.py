@@ -157,3 +157,11 @@ def test_reload_tries_all_anew() -> None:
     house.scheduler.wake()
     house.pass_time(400)
     assert all(house.states(message) == [State.RELAYED] for message in messages)
+
+
+def test_a_suspension_that_found_no_place_in_the_wheel_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mta.scheduler.wheel.KEYS_MAX", 0)
+    house, messages = down(20)
+    house.agent.behave = lambda job: TAKEN
+    house.pass_time(1000)
+    assert {state for message in messages for state in house.states(message)} == {State.RELAYED}
