@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from mta.delivery.agent import Agents, Job
 from mta.delivery.options import SmtpOptions
@@ -27,6 +29,7 @@ from mta.mail.outcome import Relayed
 from mta.testing.fake_resolver import FakeResolver
 
 BATCH = 5
+GONE = Failure(ConnectionDone())
 GREETING = b"220 mx.example.net ESMTP Postfix\r\n"
 EHLO = (
     b"250-mx.example.net\r\n250-PIPELINING\r\n250-SIZE 50000000\r\n250-VRFY\r\n250-ETRN\r\n250-ENHANCEDSTATUSCODES\r\n"
@@ -46,12 +49,17 @@ class Peer:
         self.heard: list[bytes] = []
         self.writes = self.taken = 0
         self.content = False
+        self.closing = self.closed = False
 
     def write(self, octets: bytes) -> None:
         self.heard.append(octets)
         self.writes += 1
 
     def turn(self) -> bool:
+        if self.closing and not self.closed:
+            self.closed = True
+            self.protocol.connectionLost(GONE)
+            return True
         if not self.heard:
             return False
         octets = self.heard.pop() if len(self.heard) == 1 else b"".join(self.heard)
@@ -70,9 +78,9 @@ class Peer:
 
     def loseConnection(self) -> None:
         self.heard.clear()
+        self.closing = True
 
-    def abortConnection(self) -> None:
-        self.heard.clear()
+    abortConnection = loseConnection  # noqa: N815 - Twisted's name
 
 
 class MemoryReactor(Clock):
