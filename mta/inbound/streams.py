@@ -73,6 +73,14 @@ class ClearStreams:
             self._doors[descriptor] = Door(self, some)
             self.set.register(descriptor, _IN)
 
+    def drop(self, descriptor: int) -> None:
+        """A connection that failed before its protocol had it, or while it was told: nothing of it stays open."""
+        stream = self.streams.get(descriptor)
+        if stream is not None:
+            stream.abortConnection()
+        else:
+            os.close(descriptor)
+
     def shut(self, door: Door) -> None:
         """Its port was closed: the set forgot the descriptor by itself, which may be somebody else's already."""
         for descriptor in [number for number, each in self._doors.items() if each is door]:
@@ -153,6 +161,7 @@ class Door:
                 self._enter(descriptor, peer)
             except Exception:  # noqa: BLE001 - one connection's fault must not close the door
                 _log.failure("a connection could not be taken")
+                self._streams.drop(descriptor)
 
     def _enter(self, descriptor: int, peer: tuple[Any, ...]) -> None:
         protocol = self._port.factory.buildProtocol(self._address("TCP", *peer))

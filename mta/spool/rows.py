@@ -47,12 +47,6 @@ _STATES = {state.value: state for state in State}
 _NOTIFY = {value: Notify(value) for value in range(16)}
 
 
-def message_row(message: Message) -> Row:
-    """The message's own columns, without content."""
-    row: Row = _message_values(message)
-    return row
-
-
 def stored_message_row(message: Message, content: Content) -> Row:
     """The whole row of the spool's message table."""
     body = content.body

@@ -23,20 +23,18 @@ _JOURNAL = ("journal", JOURNAL_COLUMNS)
 
 
 @lru_cache(maxsize=64)
-def insert_statement(table: str, columns: tuple[str, ...], rows: int, verb: str = "INSERT") -> str:
+def insert_statement(table: str, columns: tuple[str, ...], rows: int) -> str:
     places = "(" + ",".join("?" * len(columns)) + ")"
-    return f"{verb} INTO {table} ({','.join(columns)}) VALUES " + ",".join([places] * rows)
+    return f"INSERT INTO {table} ({','.join(columns)}) VALUES " + ",".join([places] * rows)
 
 
-def insert_rows(
-    cursor: apsw.Cursor, table: str, columns: tuple[str, ...], rows: list[Row], verb: str = "INSERT"
-) -> None:
+def insert_rows(cursor: apsw.Cursor, table: str, columns: tuple[str, ...], rows: list[Row]) -> None:
     """In statements of up to 16 rows: one step each, and few enough texts that each is compiled once and kept."""
     done, number = 0, len(rows)
     while done < number:
         width = min(ROWS_IN_STATEMENT, number - done)
         bound = rows[done] if width == 1 else list(chain.from_iterable(rows[done : done + width]))
-        cursor.execute(insert_statement(table, columns, width, verb), bound)
+        cursor.execute(insert_statement(table, columns, width), bound)
         done += width
 
 

@@ -174,3 +174,21 @@ async def test_after_the_end_nothing_is_written_and_nothing_raises(server: Serve
     transport.pauseProducing()
     transport.resumeProducing()
     assert not server.streams.streams
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_nobody_can_be_made_for_is_closed_and_the_next_is_served(server: Server) -> None:
+    build = server.factory.buildProtocol
+
+    def fails(_: Any) -> Any:
+        server.factory.buildProtocol = build
+        raise RuntimeError("ours")
+
+    server.factory.buildProtocol = fails
+    refused = await deferToThread(server.connect)
+    assert await deferToThread(refused.recv, 10) == b""
+    refused.close()
+    client = await deferToThread(server.connect)
+    protocol = await until(lambda: server.factory.made and server.factory.made[0])
+    client.close()
+    assert await protocol.ended == "ConnectionDone"
